@@ -85,6 +85,10 @@ class Workload:
     With a ``reference`` (the same computation in float64, same structure as the output) contenders
     must be *equivalent*. Without one the workload is a *tournament*: only ``check`` judges.
     ``check(evidence)`` returns None or the reason why the output is wrong.
+
+    With a ``reference`` and ``tolerance=None`` the workload is a tournament too: the reference may
+    be anything (the expected mean and its standard error, the ideal image), is not compared by the
+    core, and reaches ``check`` (as ``evidence.reference``) and ``metrics``.
     """
 
     name: str
@@ -99,7 +103,7 @@ class Workload:
     """``quick``, ``standard``, ``full``: each a grid or several; an axis left out of a grid takes
     the first value of ``axes``. A preset left out falls back to the next smaller one."""
     reference: Callable[[Any], Any] | None = None
-    tolerance: Tolerance = Tolerance()
+    tolerance: Tolerance | None = Tolerance()
     check: Callable[[Evidence], str | None] | None = None
     work: Callable[[Params], Work] | None = None
     metrics: Callable[[Any, Any], Mapping[str, float]] | None = None
