@@ -1,12 +1,12 @@
 """One tree of exceptions. Every message names what failed, where, why, and what to do next.
 
-    BenchbenchError
-    ├── UsageError        a name or option that does not exist (exit code 2)
-    ├── PlanError         nothing to run, or a grid that makes no sense (exit code 2)
-    ├── PluginError       a plugin that cannot be loaded or contributes something unusable
-    ├── WorkerDied        a worker process ended, hung or was killed
-    ├── StoreError        results that cannot be written or read
-    └── NativeError       the compiled kernels cannot be built or loaded
+BenchbenchError
+├── UsageError        a name or option that does not exist (exit code 2)
+├── PlanError         nothing to run, or a grid that makes no sense (exit code 2)
+├── PluginError       a plugin that cannot be loaded or contributes something unusable
+├── WorkerDied        a worker process ended, hung or was killed
+├── StoreError        results that cannot be written or read
+└── NativeError       the compiled kernels cannot be built or loaded
 """
 
 from __future__ import annotations
