@@ -145,7 +145,7 @@ def _duplicate(what: str, first: Provider, second: Provider) -> str:
 def workload_fault(workload: Workload) -> str:
     """Why a workload cannot be used, or an empty text."""
     if not isinstance(workload.name, str) or not NAME.fullmatch(workload.name):
-        return "the name must be kind/task in lower case, such as 'activations/gelu'"
+        return "the name must be kind/task in lower case, such as 'sorting/integers'"
     for axis, values in workload.axes.items():
         if isinstance(values, str) or not values:
             return f"axis {axis!r} needs a sequence of at least one value"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -104,7 +103,7 @@ def find(options: LoaderOptions) -> list[Found]:
     Raises:
         UsageError: a plugin file does not exist.
     """
-    here = {"", os.getcwd()}
+    here = {"", str(Path.cwd())}
     path = [part for part in sys.path if part not in here]
     found: dict[tuple[str, str, str], Found] = {}
     for distribution in metadata.distributions(path=path):

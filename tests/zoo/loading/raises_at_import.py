@@ -1,0 +1,3 @@
+"""Raises at import."""
+
+raise RuntimeError("operator torchvision::nms does not exist")
