@@ -1,0 +1,43 @@
+"""What first-party plugins share: optional packages that may be missing or broken."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from types import ModuleType
+
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "imblearn": "imbalanced-learn",
+    "sklearn": "scikit-learn",
+}
+"""Where the distribution has another name than the top module."""
+
+
+@cache
+def optional(package: str) -> tuple[ModuleType | None, str]:
+    """Import ``package`` if that works, whatever it takes not to fail.
+
+    A package that is installed but broken raises anything at import (torchvision raises
+    RuntimeError on a mismatched torch), so only interrupts pass.
+
+    Returns:
+        the module and an empty text, or None and the reason with the command that mends it.
+    """
+    top = package.partition(".")[0]
+    command = f"pip install {DISTRIBUTIONS.get(top, top.replace('_', '-'))}"
+    try:
+        return importlib.import_module(package), ""
+    except KeyboardInterrupt:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name == top:
+            return None, f"{top} is not installed: {command}"
+        return None, f"{package} needs {error.name}, which is not installed: {command}"
+    except BaseException as error:
+        text = " ".join(str(error).split())[:200]
+        return None, (
+            f"{package} is installed but cannot be imported ({type(error).__name__}: {text}): "
+            f"{command} --force-reinstall"
+        )
