@@ -234,23 +234,30 @@ class Description:
         )
 
 
-def describe(loaded: Loaded) -> dict[str, Any]:
-    """The catalogue as JSON, with each implementation's reason for being unavailable."""
+def describe(
+    loaded: Loaded, announce: Callable[[str], None] = lambda plugin: None
+) -> dict[str, Any]:
+    """The catalogue as JSON, with each implementation's reason for being unavailable.
+
+    ``announce`` is called with a plugin's name before one of its availability checks runs.
+    """
     catalog = loaded.catalog
     workloads = []
     for name in sorted(catalog.workloads):
         workload = catalog.workloads[name]
-        contenders = [
-            ImplementationInfo(
-                name=item.name,
-                provider=catalog.providers[item.id],
-                doc=item.doc,
-                presets=None if item.presets is None else tuple(item.presets),
-                unavailable=_unavailable(item, workload),
-                has_prepare=item.prepare is not None,
+        contenders = []
+        for item in catalog.implementations[name].values():
+            announce(catalog.providers[item.id].plugin)
+            contenders.append(
+                ImplementationInfo(
+                    name=item.name,
+                    provider=catalog.providers[item.id],
+                    doc=item.doc,
+                    presets=None if item.presets is None else tuple(item.presets),
+                    unavailable=_unavailable(item, workload),
+                    has_prepare=item.prepare is not None,
+                )
             )
-            for item in catalog.implementations[name].values()
-        ]
         workloads.append(
             {
                 "name": name,

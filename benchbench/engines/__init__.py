@@ -1,0 +1,1 @@
+"""Engines start workers; the worker and the protocol are always the same."""

@@ -1,0 +1,239 @@
+"""Warm-up, calibration and interleaved passes over the contenders of one case.
+
+Knows timers and thunks; knows nothing of workloads, references or plugins.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+from typing import Any
+
+from benchbench import signals
+from benchbench.contract import Implementation, Role, Settings, Stage, Status, Thunk, Timer
+from benchbench.structures import Spec
+
+BATCH_SECONDS = 1e-3
+"""Length of a warm-up batch: long enough to be read well, short enough for many in the budget."""
+TICKS = 1000
+"""Least length of a sample in ticks of the clock."""
+RETAKES = 3
+
+
+@dataclass(kw_only=True)
+class Entrant:
+    """A contender on its way through a case; the one mutable object of the runner."""
+
+    name: str
+    implementation: Implementation | None = None
+    role: Role = "contender"
+    thunk: Thunk | None = None
+    status: Status = "ok"
+    reason: str = ""
+    stage: Stage = ""
+    made: int = 0
+    """Calls made since it was built."""
+    per_call: float = 0.0
+    """Seconds, from warm-up."""
+    calls: int = 1
+    """Calls per sample."""
+    samples: list[float] = field(default_factory=list)
+    total: signals.Reading = field(default_factory=signals.Reading)
+    timed: float = 0.0
+    sampled: int = 0
+    """Calls in all timed samples, retaken ones included."""
+    doubtful: int = 0
+    audited: int = 0
+    specs: tuple[Spec, ...] = ()
+    errors: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    signals: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        """True while nothing has been found against it."""
+        return self.status == "ok"
+
+    def reject(self, status: Status, stage: Stage, reason: str) -> None:
+        """Take it out of the case; the first reason stands."""
+        if self.alive:
+            self.status, self.stage = status, stage
+            self.reason = " ".join(reason.split())
+            self.samples.clear()
+
+    def call(self) -> Any:
+        """One call, counted."""
+        assert self.thunk is not None
+        self.made += 1
+        return self.thunk()
+
+
+Attempt = Callable[[Entrant, Stage, Callable[[], Any]], Any]
+"""``attempt(entrant, stage, step)``: announce, run the step, keep what it raises to the entrant."""
+
+
+def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
+    """Call until times no longer fall and page faults stop, at most ``settings.warmup`` seconds.
+
+    Times have settled when the best of the last three batches is not 3 % below the best of all
+    earlier ones: a rule that a noisy neighbour cannot keep from being met. A single call is enough
+    when it takes longer than the whole warm-up. Leaves ``per_call`` (the least of the last three)
+    and ``calls``.
+    """
+    assert entrant.thunk is not None
+    batches: list[float] = []
+    calls, spent = 1, 0.0
+    while True:
+        faults = signals.minor_faults()
+        start = perf_counter_ns()
+        sample = timer.sample(entrant.thunk, calls)
+        wall = (perf_counter_ns() - start) * 1e-9
+        faults = signals.minor_faults() - faults
+        entrant.made += calls
+        elapsed = sample.elapsed if timer.unit == "s" else wall
+        del sample
+        spent += wall
+        batches.append(elapsed / calls)
+        faulting = faults * signals.FAULT_SECONDS > 0.01 * elapsed
+        if spent >= settings.warmup or (not faulting and _settled(batches)):
+            break
+        if elapsed < BATCH_SECONDS:
+            wanted = math.ceil(calls * BATCH_SECONDS / max(elapsed, 1e-9))
+            calls = min(max(wanted, calls + 1), calls * 20)
+            if elapsed < BATCH_SECONDS / 2:
+                batches.clear()  # too short to be compared with the longer ones that follow
+    entrant.per_call = max(min(batches[-3:]), 1e-10)
+    entrant.calls = calibrate(entrant.per_call, settings.sample_seconds)
+
+
+def _settled(batches: Sequence[float]) -> bool:
+    return len(batches) >= 5 and min(batches[-3:]) > 0.97 * min(batches[:-3])
+
+
+def calibrate(per_call: float, sample_seconds: float, tick: float | None = None) -> int:
+    """Calls per sample: at least ``sample_seconds`` and a thousand ticks of the clock."""
+    from benchbench.timers.wall import resolution
+
+    least = max(sample_seconds, TICKS * (resolution(20) if tick is None else tick))
+    return max(1, math.ceil(least / per_call))
+
+
+def count_passes(entrants: Sequence[Entrant], settings: Settings) -> int:
+    """Passes that fit the budget: even, since two make one ABBA block, and within the limits."""
+    cost = sum(entrant.calls * entrant.per_call for entrant in entrants)
+    least = settings.min_passes + settings.min_passes % 2
+    most = max(least, settings.max_passes - settings.max_passes % 2)
+    fitting = int(settings.budget / cost) if cost > 0 else most
+    return min(most, max(least, fitting - fitting % 2))
+
+
+def order(entrants: Sequence[Entrant], index: int) -> list[Entrant]:
+    """Order of pass ``index``: rotated by one for each block, forward and then reversed."""
+    shift = (index // 2) % len(entrants)
+    rotated = [*entrants[shift:], *entrants[:shift]]
+    return rotated[::-1] if index % 2 else rotated
+
+
+@contextmanager
+def collector_held() -> Iterator[None]:
+    """No garbage collection while samples are taken, but between passes.
+
+    The worker froze what plugins and torch allocated at import, so a collection looks at the
+    objects of the case alone (well under a millisecond; 50 ms otherwise).
+    """
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def take_passes(
+    entrants: Sequence[Entrant],
+    timer: Timer,
+    settings: Settings,
+    rng: random.Random,
+    attempt: Attempt,
+    audit: Callable[[Entrant, Any], None],
+    before_audit: Callable[[Entrant], None],
+) -> None:
+    """One sample of every entrant in each pass, until the budget is used.
+
+    Each contender is audited once, on the output of the last call of a sample of a random pass.
+    An entrant that fails leaves the following passes and its samples are dropped; those of the
+    others stay aligned.
+
+    Args:
+        entrants: warmed up, in an order that is random per process.
+        timer: takes the samples.
+        settings: budget and limits.
+        rng: chooses the passes that are audited.
+        attempt: runs one step of an entrant and rejects the entrant when it raises.
+        audit: checks an output that came out of a timed region.
+        before_audit: poisons free memory ahead of such a region.
+    """
+    passes = count_passes(entrants, settings)
+    least = settings.min_passes + settings.min_passes % 2
+    audits = {e.name: rng.randrange(passes) for e in entrants if e.role == "contender"}
+    meter = signals.Meter()
+    spent = 0.0
+
+    def one(entrant: Entrant, index: int) -> float:
+        audited = audits.get(entrant.name) == index
+        if audited:
+            before_audit(entrant)
+        elapsed, output = attempt(entrant, "time", lambda: _sample(entrant, timer, meter)) or (
+            0.0,
+            None,
+        )
+        if audited and entrant.alive:
+            audit(entrant, output)
+            entrant.audited += 1
+        return float(elapsed)
+
+    try:
+        with collector_held():
+            for index in range(passes):
+                # A machine that slowed down must not stretch the case without end.
+                if index % 2 == 0 and index >= least and spent > 1.5 * settings.budget:
+                    break
+                for entrant in order(entrants, index):
+                    if entrant.alive:
+                        spent += one(entrant, index)
+                gc.collect()
+        for entrant in entrants:
+            if entrant.alive and entrant.role == "contender" and not entrant.audited:
+                audits[entrant.name] = -1
+                one(entrant, -1)
+                if entrant.samples:
+                    entrant.samples.pop()  # taken for the audit alone, outside the passes
+    finally:
+        meter.close()
+
+
+def _sample(entrant: Entrant, timer: Timer, meter: signals.Meter) -> tuple[float, Any]:
+    """One sample into the entrant's record; doubtful ones are taken again, three times at most."""
+    assert entrant.thunk is not None
+    taken = 0.0
+    for _ in range(1 + RETAKES):
+        before = meter.read()
+        sample = timer.sample(entrant.thunk, entrant.calls)
+        entrant.total += meter.read() - before
+        entrant.made += entrant.calls
+        entrant.sampled += entrant.calls
+        taken += sample.elapsed
+        if not sample.doubtful:
+            entrant.samples.append(sample.elapsed / entrant.calls)
+            entrant.timed += sample.elapsed
+            return taken, sample.output
+        entrant.doubtful += 1
+    entrant.reject("quarantined", "time", f"{RETAKES + 1} samples in a row: {sample.doubtful}")
+    return taken, None

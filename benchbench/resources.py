@@ -1,0 +1,66 @@
+"""What this process may use of the machine: cores and memory, container limits included."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_CPUS = Path("/sys/devices/system/cpu")
+
+
+def allowed_cpus() -> list[int]:
+    """Logical processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def usable_cores(cpus: Path = _CPUS, cgroup: Path = _CGROUP) -> int:
+    """Physical cores among the allowed processors, at most the container's quota, at least 1."""
+    cores = set()
+    for cpu in allowed_cpus():
+        siblings = cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        cores.add(_read(siblings) or str(cpu))
+    quota = _cpu_quota(cgroup)
+    count = len(cores)
+    return max(1, count if quota is None else min(count, int(quota)))
+
+
+def _cpu_quota(cgroup: Path) -> float | None:
+    """Processors' worth of time that the container grants, or None without a limit."""
+    limit = _read(cgroup / "cpu.max").split()  # version 2
+    if not limit:
+        limit = [
+            _read(cgroup / "cpu" / "cpu.cfs_quota_us"),
+            _read(cgroup / "cpu" / "cpu.cfs_period_us"),
+        ]
+    try:
+        quota, period = (float(part) for part in limit)
+    except ValueError:
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def available_memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes that can still be used without swapping, at most what the container has left."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("memory.max", "memory.current"),  # version 2
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            left = int(_read(cgroup / limit)) - int(_read(cgroup / used))
+        except ValueError:
+            continue
+        available = min(available, max(left, 0))
+    return available
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

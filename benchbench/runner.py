@@ -1,0 +1,308 @@
+"""Runs one case inside a worker: build, check, warm up, time, audit.
+
+This is the default implementation of the hook ``benchbench_run_case``. It is called last, so a
+plugin may wrap it (a profiler, a power meter) or take its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from time import perf_counter_ns
+from typing import Any
+
+from benchbench import roof, signals
+from benchbench.catalog import ask_unavailable
+from benchbench.contract import (
+    Case,
+    Implementation,
+    Result,
+    Settings,
+    Stage,
+    Timer,
+    Work,
+    Workload,
+)
+from benchbench.correctness import Checker, Guard, explain
+from benchbench.errors import UsageError
+from benchbench.fingerprint import Shared
+from benchbench.hookspecs import hookimpl
+from benchbench.measure import Entrant, take_passes, warm_up
+from benchbench.resources import available_memory
+from benchbench.timers import builtin, choose
+
+log = logging.getLogger("benchbench")
+
+Announce = Callable[[str, Stage], None]
+
+
+def _nothing() -> None:
+    return None
+
+
+def _none() -> int:
+    return 0
+
+
+class Runner:
+    """The core's own plugin.
+
+    Args:
+        timers: by name; the built-in ones when left out.
+        end_stray: ends this process when it is a forked child of the worker.
+        strays: how many forked children came back into the worker's code since the last call.
+    """
+
+    def __init__(
+        self,
+        timers: Mapping[str, Timer] | None = None,
+        end_stray: Callable[[], None] = _nothing,
+        strays: Callable[[], int] = _none,
+    ) -> None:
+        self._timers = builtin() if timers is None else timers
+        self._end_stray = end_stray
+        self._strays = strays
+        self.phases: dict[str, float] = {}
+        """Seconds that the last case spent in each phase; ``timed`` is inside samples."""
+
+    @hookimpl(trylast=True)
+    def benchbench_run_case(
+        self,
+        case: Case,
+        workload: Workload,
+        implementations: Sequence[Implementation],
+        settings: Settings,
+        process: int,
+        stage: Announce,
+    ) -> Sequence[Result]:
+        """Build, check and time the implementations of one case."""
+        run = _CaseRun(case, workload, implementations, settings, process)
+        try:
+            run.timer = choose(settings.timer, case.device, self._timers)
+        except UsageError as error:
+            run.reject_all("", str(error))
+            return run.results()
+        run.guard = Guard(stage, _seed(settings.seed, case.seed), self._end_stray, self._strays)
+        run.execute()
+        self.phases = run.phases
+        return run.results()
+
+
+def _seed(one: int, other: int) -> int:
+    return (one * 1_000_003 + other) % (1 << 31)
+
+
+class _CaseRun:
+    """One case in one process."""
+
+    guard: Guard
+    timer: Timer | None = None
+
+    def __init__(
+        self,
+        case: Case,
+        workload: Workload,
+        implementations: Sequence[Implementation],
+        settings: Settings,
+        process: int,
+    ) -> None:
+        self.case = case
+        self.workload = workload
+        self.settings = settings
+        self.process = process
+        self.entrants = [Entrant(name=i.name, implementation=i) for i in implementations]
+        self.roof: Entrant | None = None
+        self.work: Work | None = None
+        self.phases: dict[str, float] = {}
+        # Placement in memory differs between processes, as it would between a user's runs.
+        self.rng = random.Random(f"{settings.seed}/{process}/{case.id}")
+
+    @property
+    def alive(self) -> list[Entrant]:
+        return [entrant for entrant in self.entrants if entrant.alive]
+
+    def reject_all(self, stage: Stage, reason: str) -> None:
+        for entrant in self.entrants:
+            entrant.reject("failed", stage, reason)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = perf_counter_ns()
+        try:
+            yield
+        finally:
+            self.phases[name] = (perf_counter_ns() - start) * 1e-9
+
+    def execute(self) -> None:
+        """All phases, as long as anybody is left to take part."""
+        with self.phase("build"):
+            self._ask_availability()
+        if not self.alive:
+            return
+        with self.phase("make"):
+            checker = self._make()
+        if checker is None:
+            return
+        with self.phase("build"):
+            self._build(checker.inputs)
+        with self.phase("check"):
+            self._check(checker)
+        if checker.broken:
+            self.reject_all("check", checker.broken)
+        if not self.alive:
+            return
+        with self.phase("warm-up"):
+            self._warm_up(checker)
+        with self.phase("time"):
+            self._time(checker)
+        with self.phase("verify"):
+            checker.verify_inputs(self.alive)
+        if checker.broken:
+            self.reject_all("time", checker.broken)
+        racers = [*self.entrants, *([self.roof] if self.roof else [])]
+        self.phases["timed"] = sum(entrant.timed for entrant in racers)
+
+    def _ask_availability(self) -> None:
+        for entrant in self.entrants:
+            assert entrant.implementation is not None
+            self.guard.announce(entrant.name, "build")
+            reason = ask_unavailable(entrant.implementation.unavailable, self.case.params)
+            if reason is not None:
+                entrant.reject("skipped", "", reason)
+        self.guard.restore()
+
+    def _make(self) -> Checker | None:
+        """Inputs, reference and cost; None when the workload cannot provide them."""
+        workload, params, seed = self.workload, self.case.params, self.case.seed
+
+        def make() -> Any:
+            return workload.make(params, seed)
+
+        what = "make"
+        try:
+            self.guard.announce("", "make")
+            shared = Shared(make())
+            self.guard.restore()
+            reference = None
+            if workload.reference is not None:
+                what = "reference"
+                reference = workload.reference(shared.inputs)
+            checker = Checker(
+                workload, params, shared, make, reference, self.guard, weigh=self.process == 0
+            )
+            changed = shared.changed(content=False)
+            if changed:
+                self.reject_all("make", f"the workload's reference changed the input {changed!r}")
+                return None
+            if workload.work is not None:
+                what = "work"
+                self.work = workload.work(params)
+        except BaseException as error:
+            self.reject_all("make", f"the workload's {what} raised {explain(error)}")
+            return None
+        finally:
+            self.guard.restore()
+        checker.built = self.entrants
+        return checker
+
+    def _build(self, inputs: Any) -> None:
+        """Build every contender, in an order that is random per process."""
+        for entrant in self.rng.sample(self.alive, len(self.alive)):
+            implementation = entrant.implementation
+            assert implementation is not None
+            start = perf_counter_ns()
+            thunk = self.guard.attempt(entrant, "build", partial(implementation.build, inputs))
+            entrant.signals["build"] = (perf_counter_ns() - start) * 1e-9
+            if not entrant.alive:
+                continue
+            if not callable(thunk):
+                entrant.reject(
+                    "failed", "build", f"build returned {type(thunk).__name__}, not a callable"
+                )
+            entrant.thunk = thunk
+
+    def _check(self, checker: Checker) -> None:
+        """The baseline first, since its own error says how far the others may be off."""
+        order = self.rng.sample(self.alive, len(self.alive))
+        order.sort(key=lambda entrant: entrant.name != self.workload.baseline)
+        for entrant in order:
+            if entrant.alive and not checker.broken:
+                checker.check(entrant)
+
+    def _warm_up(self, checker: Checker) -> None:
+        assert self.timer is not None
+        timer = self.timer
+        racers = self.alive
+        if self.settings.roof:
+            self.roof = self._build_roof()
+            if self.roof is not None:
+                racers = [*racers, self.roof]
+        for entrant in self.rng.sample(racers, len(racers)):
+            if entrant.role == "contender":
+                checker.poison(entrant)
+            step = partial(warm_up, entrant, timer, self.settings)
+            self.guard.attempt(entrant, "warm-up", step)
+
+    def _build_roof(self) -> Entrant | None:
+        entrant = Entrant(name=roof.NAME, role="roof")
+        entrant.thunk = self.guard.attempt(
+            entrant,
+            "build",
+            lambda: roof.build(self.work, self.case.device, available_memory()),
+        )
+        return None if entrant.alive and entrant.thunk is None else entrant
+
+    def _time(self, checker: Checker) -> None:
+        assert self.timer is not None
+        racers = self.alive + ([self.roof] if self.roof is not None and self.roof.alive else [])
+        for entrant in racers:
+            if entrant.role == "contender":
+                checker.poison(entrant)
+        take_passes(
+            self.rng.sample(racers, len(racers)),
+            self.timer,
+            self.settings,
+            self.rng,
+            self.guard.attempt,
+            checker.audit,
+            checker.poison,
+        )
+
+    def results(self) -> list[Result]:
+        """A row for each contender, and one for the roof."""
+        everyone = [*self.entrants, *([self.roof] if self.roof is not None else [])]
+        return [self._result(entrant) for entrant in everyone]
+
+    def _result(self, entrant: Entrant) -> Result:
+        measured = dict(entrant.signals)
+        notes: tuple[str, ...] = ()
+        if entrant.samples:
+            per_call = signals.summarise(entrant.total, entrant.sampled)
+            measured.update(per_call, audited=entrant.audited, doubtful=entrant.doubtful)
+            notes = signals.notes(per_call, entrant.timed / max(entrant.sampled, 1))
+        timer = self.timer
+        return Result(
+            case=self.case.id,
+            workload=self.case.workload,
+            params=self.case.params,
+            contender=entrant.name,
+            baseline=self.workload.baseline,
+            process=self.process,
+            status=entrant.status,
+            role=entrant.role,
+            reason=entrant.reason,
+            stage=entrant.stage,
+            seed=self.case.seed,
+            timer="" if timer is None else timer.name,
+            unit="s" if timer is None else timer.unit,
+            calls=entrant.calls if entrant.samples else 0,
+            samples=tuple(entrant.samples),
+            errors=entrant.errors,
+            metrics=entrant.metrics,
+            signals=measured,
+            notes=notes,
+            work=self.work,
+        )

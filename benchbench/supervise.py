@@ -1,0 +1,592 @@
+"""The parent's side of a run: start workers, watch them, attribute what goes wrong, hand on rows.
+
+A worker that dies, hangs or takes too much memory costs the contender that was announced last its
+rows in that case, for the rest of the run, and nobody else anything: a new worker runs the case
+again without it. In every later process the contender gets a failed row with the same reason at
+once, so that each process has a row for each contender and a resumed run knows what is done. An
+implementation that cost three workers is not tried in further cases.
+
+A plugin that kills the worker while it is loaded is left out for the rest of the run.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchbench import roof
+from benchbench.contract import (
+    Connection,
+    Engine,
+    PlannedCase,
+    Result,
+    Settings,
+    Stage,
+    WorkerSpec,
+)
+from benchbench.errors import BenchbenchError, UsageError, WorkerDied
+from benchbench.plugins import LoaderOptions
+from benchbench.records import result_from_json, to_json
+from benchbench.resources import available_memory
+
+POLL_SECONDS = 0.1
+LOADING_SECONDS = 120.0
+"""Least time for starting the interpreter and importing torch, whatever the timeout."""
+ATTEMPTS = 3
+"""Workers in a row that may die without anybody to blame."""
+LOSSES = 3
+"""Workers that one implementation may cost before it is left out of all further cases."""
+SHARE_OF_MEMORY = 0.8
+LOG_TAIL = 2000
+
+Record = Mapping[str, Any]
+
+
+class _Lost(Exception):
+    """A worker is gone. Says why, and what it had announced last."""
+
+    def __init__(self, reason: str, log: str, watch: _Watch) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.log = log[-LOG_TAIL:].strip()
+        self.case, self.contender, self.stage = watch.case, watch.contender, watch.stage
+        self.plugin = watch.plugin
+
+
+class _Watch:
+    """Receives from one worker, with a deadline for each step and a limit on memory."""
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self.connection = connection
+        self.case = self.contender = self.plugin = ""
+        self.stage: Stage = ""
+        self._timeout = settings.timeout
+        self._limit = settings.memory_limit or int(SHARE_OF_MEMORY * available_memory())
+        self._polled = 0.0
+
+    def ask(
+        self, message: Record, answers: Collection[str], patience: float | None
+    ) -> Iterator[Record]:
+        """Send a message and give every answer up to and with one of type ``answers``.
+
+        Args:
+            message: to the worker.
+            answers: types that end the exchange.
+            patience: seconds that one step may take; every announcement starts a new step. None
+                waits for ever.
+
+        Raises:
+            _Lost: the worker died, or had to be killed.
+        """
+        self.case = self.contender = ""
+        self.stage = ""
+        self.connection.send(message)
+        yield from self.listen(answers, patience)
+
+    def listen(self, answers: Collection[str], patience: float | None) -> Iterator[Record]:
+        """Give every message up to and with one of type ``answers``; see :meth:`ask`."""
+        begun = time.monotonic()
+        while True:
+            try:
+                message = self.connection.receive(POLL_SECONDS)
+            except WorkerDied as error:
+                raise _Lost(error.reason, error.log, self) from None
+            now = time.monotonic()
+            if message is not None:
+                begun = now
+                kind = message["type"]
+                if kind == "stage":
+                    self.case, self.contender = message["case"], message["contender"]
+                    self.stage = message["stage"]
+                elif kind == "loading":
+                    self.plugin = message["plugin"]
+                    patience = self._timeout if self.plugin else self._loading_patience()
+                else:
+                    yield message
+                    if kind in answers:
+                        return
+            elif patience is not None and now - begun > patience:
+                self._end(f"it hung: no progress for {patience:g} s, so it was killed")
+            if now - self._polled > POLL_SECONDS:
+                self._polled = now
+                self._check_memory()
+
+    def _loading_patience(self) -> float:
+        return max(self._timeout, LOADING_SECONDS)
+
+    def wait_ready(self) -> Record:
+        """Wait until the worker has loaded every plugin.
+
+        Raises:
+            _Lost: it died on the way.
+            BenchbenchError: it reports that it cannot work.
+        """
+        for message in self.listen(("ready", "error"), self._loading_patience()):
+            if message["type"] == "error":
+                raise BenchbenchError(f"a worker cannot start: {message['why']}")
+            if message["type"] == "ready":
+                self.plugin = ""
+                return message
+        raise AssertionError("unreachable")
+
+    def _check_memory(self) -> None:
+        used = self.connection.resident_bytes()
+        if used > self._limit:
+            self._end(
+                f"it used {_gib(used)} of memory, more than the limit of {_gib(self._limit)}, "
+                "so it was killed"
+            )
+
+    def _end(self, reason: str) -> None:
+        self.connection.kill()
+        raise _Lost(reason, self.connection.log(), self)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g} GiB"
+
+
+class _Workers:
+    """Starts workers, leaving out plugins that killed one before."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: LoaderOptions,
+        settings: Settings,
+        tell: Callable[[Record], None],
+    ) -> None:
+        reason = engine.unavailable()
+        if reason is not None:
+            raise UsageError(f"the engine {engine.name!r} cannot start workers here: {reason}")
+        self._engine = engine
+        self._options = options
+        self._settings = settings
+        self._tell = tell
+        self.blocked: dict[str, str] = {}
+        self.logs: dict[str, str] = {}
+        self._deaths = 0
+
+    def start(self, process: int) -> tuple[_Watch, Record]:
+        """A worker that has loaded its plugins, and its ``ready`` message.
+
+        Raises:
+            WorkerDied: three in a row died with no plugin to blame.
+            BenchbenchError: a worker reports that it cannot work.
+        """
+        while True:
+            options = replace(self._options, blocked=(*self._options.blocked, *self.blocked))
+            spec = WorkerSpec(process=process, settings=self._settings, plugins=to_json(options))
+            watch = _Watch(self._engine.start(spec), self._settings)
+            try:
+                return watch, watch.wait_ready()
+            except _Lost as lost:
+                self.lose(lost, "while it was loaded")
+            except BaseException:
+                watch.connection.kill()
+                raise
+
+    def lose(self, lost: _Lost, when: str) -> None:
+        """Leave out the plugin that a worker died of.
+
+        Raises:
+            WorkerDied: no plugin is to blame, three times in a row.
+        """
+        if lost.plugin and lost.plugin not in self.blocked:
+            reason = f"it took the worker down {when}: {lost.reason}"
+            self.blocked[lost.plugin] = reason
+            self.logs[lost.plugin] = lost.log
+            self._deaths = 0
+            self._tell(
+                {
+                    "type": "event",
+                    "kind": "blocked",
+                    "plugin": lost.plugin,
+                    "text": f"plugin {lost.plugin!r} is left out: {reason}",
+                    "log": lost.log,
+                }
+            )
+            return
+        self._deaths += 1
+        if self._deaths >= ATTEMPTS:
+            raise WorkerDied(
+                f"{self._deaths} workers in a row died before they could work: {lost.reason}. "
+                f"`python -c 'import torch'` shows whether torch is usable; the last worker "
+                f"printed: {lost.log or '(nothing)'}",
+                lost.log,
+            )
+
+
+@contextmanager
+def _ended(workers: list[_Watch]) -> Iterator[None]:
+    """Close the workers in the list in the end; kill them when anything was raised."""
+    try:
+        yield
+    except BaseException:
+        for watch in workers:
+            watch.connection.kill()
+        raise
+    for watch in workers:
+        watch.connection.close()
+
+
+def describe(engine: Engine, options: LoaderOptions, settings: Settings) -> dict[str, Any]:
+    """The catalogue's description, made in a worker.
+
+    A plugin that kills the worker is left out and stands in the description as failed.
+
+    Raises:
+        WorkerDied: workers die with no plugin to blame.
+        UsageError: a plugin file or name does not exist.
+    """
+    workers = _Workers(engine, options, settings, lambda record: None)
+    live: list[_Watch] = []
+    with _ended(live):
+        while True:
+            watch, _ = workers.start(0)
+            live[:] = [watch]
+            try:
+                for message in watch.ask({"type": "describe"}, ["catalogue"], settings.timeout):
+                    if message["type"] == "catalogue":
+                        return _with_blocked(message["description"], workers)
+            except _Lost as lost:
+                live.clear()
+                workers.lose(lost, "while it was asked what is available")
+
+
+def _with_blocked(description: dict[str, Any], workers: _Workers) -> dict[str, Any]:
+    for info in description["plugins"]:
+        name = info["provider"]["plugin"]
+        if name in workers.blocked:
+            info["status"] = "failed"
+            info["reason"] = workers.blocked[name]
+            info["detail"] = workers.logs[name]
+    return description
+
+
+def render(engine: Engine, options: LoaderOptions, report_name: str, run_path: str) -> str:
+    """A stored run as a plugin's report shows it.
+
+    Raises:
+        BenchbenchError: the report raised, or took its worker down.
+    """
+    settings = Settings()
+    workers = _Workers(engine, options, settings, lambda record: None)
+    live: list[_Watch] = []
+    with _ended(live):
+        watch, _ = workers.start(0)
+        live.append(watch)
+        request = {"type": "render", "report": report_name, "path": str(run_path)}
+        try:
+            for message in watch.ask(request, ["rendered", "error"], settings.timeout):
+                if message["type"] == "rendered":
+                    return str(message["text"])
+                if message["type"] == "error":
+                    break
+        except _Lost as lost:
+            live.clear()
+            why = f"the worker was lost: {lost.reason}"
+        else:
+            why = str(message["why"])
+    raise BenchbenchError(f"the report {report_name!r} cannot show {run_path}: {why}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exclusion:
+    """Why a contender is not run (again)."""
+
+    reason: str
+    stage: Stage
+
+
+def execute(
+    cases: Sequence[PlannedCase],
+    *,
+    settings: Settings,
+    engine: Engine,
+    options: LoaderOptions,
+    emit: Callable[[Record], None],
+    done: Collection[tuple[str, str, int]] = (),
+) -> None:
+    """Run all cases in ``settings.processes`` fresh workers and emit records as they come.
+
+    Records are of type ``process`` (what a worker says of itself; a worker that replaces a lost
+    one says it again, with ``restart``), ``result``, ``event`` (``kind`` and, when there is
+    something to tell the user, ``text``) and, not to be stored, ``progress``.
+
+    Args:
+        cases: from the plan; each process runs them in an order of its own.
+        settings: of the run.
+        engine: starts the workers.
+        options: which plugins they load.
+        emit: takes every record, in this thread.
+        done: case id, contender and process of rows that exist (a resumed run). A case that is
+            done in part is run again whole, since its rows belong together.
+
+    Raises:
+        WorkerDied: workers die with nobody to blame.
+        UsageError: the engine cannot work here.
+    """
+    _Execution(cases, settings, engine, options, emit, done).run()
+
+
+class _Execution:
+    def __init__(
+        self,
+        cases: Sequence[PlannedCase],
+        settings: Settings,
+        engine: Engine,
+        options: LoaderOptions,
+        emit: Callable[[Record], None],
+        done: Collection[tuple[str, str, int]],
+    ) -> None:
+        self.settings = settings
+        self.emit = emit
+        self.workers = _Workers(engine, options, settings, emit)
+        finished = set(done)
+        self.queues = {
+            process: self._shuffled(
+                [c for c in cases if not _is_done(c, process, finished)], process
+            )
+            for process in range(settings.processes)
+        }
+        self.total = sum(len(queue) for queue in self.queues.values())
+        self.finished = 0
+        self.excluded: dict[tuple[str, str], _Exclusion] = {}
+        """By case id and contender."""
+        self.given_up: dict[str, _Exclusion] = {}
+        """By implementation id, for all cases."""
+        self.losses: defaultdict[str, int] = defaultdict(int)
+        self.strikes: defaultdict[str, int] = defaultdict(int)
+        self.without_roof: set[str] = set()
+        self.prepared = False
+        self.case_seconds: list[float] = []
+
+    def _shuffled(self, cases: list[PlannedCase], process: int) -> deque[PlannedCase]:
+        rng = random.Random(f"{self.settings.seed}:{process}")
+        return deque(rng.sample(cases, len(cases)))
+
+    def run(self) -> None:
+        """All processes, one after the other: they must not disturb each other's times."""
+        for process, queue in self.queues.items():
+            if queue:
+                self._run_process(process, queue)
+        if self.total:
+            self._progress(None, self.settings.processes - 1)
+
+    def _run_process(self, process: int, queue: deque[PlannedCase]) -> None:
+        live: list[_Watch] = []
+        shown: set[tuple[str, str]] = set()
+        restart = 0
+        with _ended(live):
+            while queue:
+                planned = queue[0]
+                self._progress(planned, process)
+                names = self._admitted(planned, process, shown)
+                if not names:
+                    queue.popleft()
+                    self.finished += 1
+                    continue
+                try:
+                    if not live:
+                        live.append(self._start(process, restart))
+                        restart += 1
+                        continue  # preparing may have excluded contenders of this case
+                    self._run_case(live[0], planned, names, process)
+                except _Lost as lost:
+                    live.clear()
+                    self._attribute(planned, names, lost, process)
+                    continue
+                queue.popleft()
+                self.finished += 1
+
+    def _admitted(
+        self, planned: PlannedCase, process: int, shown: set[tuple[str, str]]
+    ) -> tuple[str, ...]:
+        """Contenders that may run; the others' rows are emitted, once a process."""
+        names = []
+        for name in planned.contenders:
+            key = (planned.case.id, name)
+            exclusion = self.excluded.get(key) or self.given_up.get(
+                f"{planned.case.workload}:{name}"
+            )
+            if exclusion is None:
+                names.append(name)
+            elif key not in shown:
+                shown.add(key)
+                self._emit_failed(planned, name, process, exclusion)
+        return tuple(names)
+
+    def _emit_failed(
+        self, planned: PlannedCase, name: str, process: int, exclusion: _Exclusion
+    ) -> None:
+        result = Result(
+            case=planned.case.id,
+            workload=planned.case.workload,
+            params=planned.case.params,
+            contender=name,
+            baseline=planned.baseline,
+            process=process,
+            status="failed",
+            reason=exclusion.reason,
+            stage=exclusion.stage,
+            seed=planned.case.seed,
+        )
+        self.emit({"type": "result", **to_json(result)})
+
+    def _start(self, process: int, restart: int) -> _Watch:
+        while True:
+            watch, ready = self.workers.start(process)
+            self.emit(
+                {
+                    "type": "process",
+                    "process": process,
+                    "restart": restart,
+                    "environment": ready["environment"],
+                    "floor": ready["floor"],
+                }
+            )
+            if self.prepared:
+                return watch
+            try:
+                self._prepare(watch)
+            except _Lost as lost:
+                self._lose_preparation(lost)
+                continue
+            except BaseException:
+                watch.connection.kill()
+                raise
+            self.prepared = True
+            return watch
+
+    def _prepare(self, watch: _Watch) -> None:
+        """One-time work of the implementations, before anything is timed; may take any time."""
+        params: dict[str, list[Any]] = {}
+        for planned in {c.case.id: c for queue in self.queues.values() for c in queue}.values():
+            for name in planned.contenders:
+                identity = f"{planned.case.workload}:{name}"
+                if identity not in self.given_up:
+                    params.setdefault(identity, []).append(to_json(planned.case.params))
+        request = {"type": "prepare", "ids": list(params), "params": params}
+        for message in watch.ask(request, ["prepared"], None):
+            if message["type"] == "prepared":
+                for identity, reason in message["failures"].items():
+                    self.given_up[identity] = _Exclusion(reason=reason, stage="prepare")
+                    self._event("prepare", f"{identity}: {reason}")
+            else:
+                self._pass_on(message)
+
+    def _lose_preparation(self, lost: _Lost) -> None:
+        if lost.stage != "prepare" or not lost.contender:
+            self.workers.lose(lost, "before preparation")
+            return
+        for identity in lost.contender.split("\n"):
+            reason = f"prepare took the worker down: {lost.reason}"
+            self.given_up[identity] = _Exclusion(reason=reason, stage="prepare")
+            self._event("died", f"{identity}: {reason}", log=lost.log)
+
+    def _run_case(
+        self, watch: _Watch, planned: PlannedCase, names: tuple[str, ...], process: int
+    ) -> None:
+        request = {
+            "type": "run",
+            "case": to_json(replace(planned, contenders=names)),
+            "process": process,
+            "roof": planned.case.id not in self.without_roof,
+            "blocked": self.workers.blocked,
+        }
+        started = time.monotonic()
+        rows: list[Record] = []
+        for message in watch.ask(request, ["done"], self.settings.timeout):
+            if message["type"] == "result":
+                rows.append(message)
+            elif message["type"] != "done":
+                self._pass_on(message)
+            else:
+                for row in rows:
+                    self.emit(_checked(row))
+                self.emit(
+                    {
+                        "type": "event",
+                        "kind": "case",
+                        "case": planned.case.id,
+                        "process": process,
+                        "seconds": message["seconds"],
+                        "phases": message["phases"],
+                    }
+                )
+        self.case_seconds.append(time.monotonic() - started)
+
+    def _attribute(
+        self, planned: PlannedCase, names: tuple[str, ...], lost: _Lost, process: int
+    ) -> None:
+        """Decide who is left out of the case because a worker was lost in it."""
+        case_id = planned.case.id
+        announced = lost.contender if lost.case == case_id else ""
+        stage = lost.stage if lost.case == case_id else ""
+        where = f"{case_id}, process {process}"
+        tail = lost.log.splitlines()[-1:] if lost.log else []
+        reason = lost.reason + (f"; it printed last: {tail[0][:200]}" if tail else "")
+        culprits: Iterable[str] = ()
+        if announced == roof.NAME:
+            self.without_roof.add(case_id)
+        elif announced in names:
+            culprits = (announced,)
+            identity = f"{planned.case.workload}:{announced}"
+            self.losses[identity] += 1
+            if self.losses[identity] >= LOSSES:
+                self.given_up[identity] = _Exclusion(
+                    reason=f"not run again after it cost {LOSSES} workers, the last one in "
+                    f"{case_id} ({stage}): {reason}",
+                    stage=stage,
+                )
+        elif stage == "make":
+            culprits = names
+        else:
+            self.strikes[case_id] += 1
+            if self.strikes[case_id] >= ATTEMPTS:
+                culprits = names
+        for name in culprits:
+            self.excluded[case_id, name] = _Exclusion(reason=reason, stage=stage)
+        who = announced or (f"the workload's {stage}" if stage else "nobody that was announced")
+        self._event("died", f"{where}: {who} ({stage or 'start'}): {reason}", log=lost.log)
+
+    def _pass_on(self, message: Record) -> None:
+        if message["type"] == "note":
+            self._event("note", str(message["text"]))
+        elif message["type"] == "event":
+            self.emit(message)
+
+    def _event(self, kind: str, text: str, **more: Any) -> None:
+        self.emit({"type": "event", "kind": kind, "text": text, **more})
+
+    def _progress(self, planned: PlannedCase | None, process: int) -> None:
+        left = None
+        if self.case_seconds:
+            mean = sum(self.case_seconds) / len(self.case_seconds)
+            left = mean * (self.total - self.finished)
+        self.emit(
+            {
+                "type": "progress",
+                "done": self.finished,
+                "total": self.total,
+                "process": process,
+                "case": planned.case.id if planned is not None else "",
+                "seconds_left": left,
+            }
+        )
+
+
+def _checked(message: Record) -> Record:
+    """A result message, validated by a round trip through :class:`Result`."""
+    fields = {name: value for name, value in message.items() if name != "type"}
+    return {"type": "result", **to_json(result_from_json(fields))}
+
+
+def _is_done(planned: PlannedCase, process: int, done: set[tuple[str, str, int]]) -> bool:
+    return all((planned.case.id, name, process) in done for name in planned.contenders)

@@ -1,0 +1,373 @@
+"""What a worker process does: load plugins, then describe, prepare, run and render on request.
+
+Started by an engine as ``python -m benchbench.worker READ WRITE BOARD`` with three inherited
+descriptors. Standard output and error are the plugins' to write to.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchbench.catalog import ask_unavailable, describe
+from benchbench.contract import (
+    Implementation,
+    PlannedCase,
+    Provider,
+    Result,
+    Settings,
+    Stage,
+    Workload,
+)
+from benchbench.correctness import explain
+from benchbench.errors import BenchbenchError, UsageError, suggestion
+from benchbench.plugins import Loaded, LoaderOptions, load
+from benchbench.protocol import Board, Channel
+from benchbench.records import (
+    params_from_json,
+    planned_from_json,
+    settings_from_json,
+    to_json,
+)
+from benchbench.resources import usable_cores
+from benchbench.runner import Runner
+from benchbench.timers import builtin, wall
+
+log = logging.getLogger("benchbench")
+
+OOM_SCORE = "700"
+"""So that the kernel, out of memory, ends the worker and not the parent or a neighbour."""
+
+
+class Notes(logging.Handler):
+    """Forwards what is logged to ``benchbench`` as notes that the user sees."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(logging.INFO)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
+        self._channel.send({"type": "note", "text": record.getMessage()})
+
+
+class Worker:
+    """One worker process after its start."""
+
+    def __init__(self, channel: Channel, start: Mapping[str, Any]) -> None:
+        self.channel = channel
+        self.process = int(start["process"])
+        self.settings: Settings = settings_from_json(start["settings"])
+        options = start["plugins"]
+        allowed = options.get("allowed")
+        self._options = LoaderOptions(
+            files=tuple(options.get("files", ())),
+            allowed=None if allowed is None else tuple(allowed),
+            blocked=tuple(options.get("blocked", ())),
+        )
+        self.loaded: Loaded | None = None
+        self.runner: Runner | None = None
+
+    def load(self) -> None:
+        """Import torch, then each plugin, announcing whose code runs; then say ``ready``."""
+        self._loading("", "torch")
+        import torch
+
+        torch.set_num_threads(self.settings.threads or usable_cores())
+        # The plugin that is imported next may never come back: this message must not wait.
+        self.loaded = load(self._options, announce=lambda name: self._loading(name, name))
+        self._loading("", "environment")
+        self.runner = Runner(
+            {**builtin(), **self.loaded.catalog.timers},
+            self.channel.end_stray,
+            self.channel.strays,
+        )
+        self.loaded.manager.register(self.runner, name="benchbench:runner")
+        gc.collect()
+        gc.freeze()
+        self.channel.send(
+            {
+                "type": "ready",
+                "process": self.process,
+                "environment": self._environment(),
+                "floor": wall.floor(),
+                "plugins": to_json(self.loaded.plugins),
+            }
+        )
+
+    def _loading(self, plugin: str, what: str) -> None:
+        self.channel.send({"type": "loading", "plugin": plugin, "what": what})
+
+    def _environment(self) -> dict[str, Any]:
+        assert self.loaded is not None
+        from benchbench import machine
+
+        found: dict[str, Any] = dict(machine.worker_environment())
+        for hook in self.loaded.manager.hook.benchbench_environment.get_hookimpls():
+            try:
+                returned: Any = hook.function()
+                found.update(returned)
+            except BaseException as error:
+                self.channel.send(
+                    {
+                        "type": "event",
+                        "kind": "hook",
+                        "text": f"benchbench_environment of {hook.plugin_name} raised "
+                        f"{explain(error)}",
+                    }
+                )
+        return found
+
+    def serve(self) -> None:
+        """Answer messages until told to exit, or until the parent is gone."""
+        answers: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "describe": self.describe,
+            "prepare": self.prepare,
+            "run": self.run,
+            "render": self.render,
+        }
+        while (message := self.channel.receive()) is not None and message["type"] != "exit":
+            answers[message["type"]](message)
+
+    def describe(self, message: Mapping[str, Any]) -> None:
+        """Send the catalogue without callables."""
+        assert self.loaded is not None
+        description = describe(self.loaded, announce=lambda plugin: self._loading(plugin, plugin))
+        self.channel.send({"type": "catalogue", "description": description})
+
+    def prepare(self, message: Mapping[str, Any]) -> None:
+        """Run each distinct ``prepare`` of the named implementations once.
+
+        An implementation that is unavailable at every point where it would run is left out: what
+        it lacks (a compiler, say) is its reason for that.
+        """
+        assert self.loaded is not None
+        wanted: dict[int, tuple[Callable[[], object], list[str]]] = {}
+        points = message.get("params", {})
+        for group in self.loaded.catalog.implementations.values():
+            for item in group.values():
+                if item.id not in message["ids"] or item.prepare is None:
+                    continue
+                self._stage("", item.id, "prepare")
+                if not _available_somewhere(item, points.get(item.id, [])):
+                    continue
+                wanted.setdefault(id(item.prepare), (item.prepare, []))[1].append(item.id)
+        done: list[str] = []
+        failures: dict[str, str] = {}
+        for function, ids in wanted.values():
+            self._stage("", "\n".join(ids), "prepare")
+            try:
+                function()
+                self.channel.end_stray()
+                done += ids
+            except BaseException as error:
+                self.channel.end_stray()
+                failures.update(dict.fromkeys(ids, f"prepare raised {explain(error)}"))
+        self.channel.send({"type": "prepared", "ids": done, "failures": failures})
+
+    def _stage(self, case: str, contender: str, stage: Stage) -> None:
+        self.channel.announce(
+            {"type": "stage", "case": case, "contender": contender, "stage": stage}
+        )
+
+    def run(self, message: Mapping[str, Any]) -> None:
+        """Run one case and send a result for each of its contenders."""
+        assert self.loaded is not None and self.runner is not None
+        planned = planned_from_json(message["case"])
+        case_id = planned.case.id
+        settings = self.settings
+        if not message.get("roof", True):
+            settings = replace(settings, roof=False)
+        self.runner.phases = {}
+        started = time.perf_counter()
+        for result in self._results(planned, int(message["process"]), settings, message["blocked"]):
+            self._observe(result)
+            self.channel.send({"type": "result", **to_json(result)})
+        self.channel.send(
+            {
+                "type": "done",
+                "case": case_id,
+                "seconds": time.perf_counter() - started,
+                "phases": self.runner.phases,
+            }
+        )
+
+    def _results(
+        self,
+        planned: PlannedCase,
+        process: int,
+        settings: Settings,
+        blocked: Mapping[str, str],
+    ) -> list[Result]:
+        assert self.loaded is not None
+        catalog, case = self.loaded.catalog, planned.case
+        workload = catalog.workloads.get(case.workload)
+        offered = catalog.implementations.get(case.workload, {})
+        present = [offered[name] for name in planned.contenders if name in offered]
+        missing = [name for name in planned.contenders if name not in offered]
+        results = [
+            self._failed(planned, name, process, self._why_missing(name, blocked))
+            for name in missing
+        ]
+        if workload is None or not present:
+            return results
+        results += self._call_hook(planned, workload, present, process, settings)
+        providers = catalog.providers
+        return [
+            replace(r, provider=providers.get(f"{r.workload}:{r.contender}", Provider()))
+            for r in results
+        ]
+
+    def _call_hook(
+        self,
+        planned: PlannedCase,
+        workload: Workload,
+        present: Sequence[Implementation],
+        process: int,
+        settings: Settings,
+    ) -> list[Result]:
+        assert self.loaded is not None
+        case = planned.case
+        try:
+            results = self.loaded.manager.hook.benchbench_run_case(
+                case=case,
+                workload=workload,
+                implementations=present,
+                settings=settings,
+                process=process,
+                stage=lambda contender, stage: self._stage(case.id, contender, stage),
+            )
+            if not isinstance(results, list | tuple) or not all(
+                isinstance(result, Result) for result in results
+            ):
+                raise BenchbenchError(
+                    "a plugin's benchbench_run_case must return a sequence of Result, "
+                    f"not {type(results).__name__}"
+                )
+            return list(results)
+        except BaseException as error:
+            self.channel.end_stray()
+            reason = f"benchbench_run_case raised {explain(error)}"
+            return [self._failed(planned, item.name, process, reason) for item in present]
+
+    def _why_missing(self, name: str, blocked: Mapping[str, str]) -> str:
+        assert self.loaded is not None
+        faults = [
+            f"plugin {info.provider.plugin}: {blocked.get(info.provider.plugin, info.reason)}"
+            for info in self.loaded.plugins
+            if info.status != "ok"
+        ]
+        known = "; ".join(faults)
+        return f"no loaded plugin contributes {name!r}" + (f" ({known})" if known else "")
+
+    @staticmethod
+    def _failed(planned: PlannedCase, name: str, process: int, reason: str) -> Result:
+        return Result(
+            case=planned.case.id,
+            workload=planned.case.workload,
+            params=planned.case.params,
+            contender=name,
+            baseline=planned.baseline,
+            process=process,
+            status="failed",
+            reason=reason,
+            seed=planned.case.seed,
+        )
+
+    def _observe(self, result: Result) -> None:
+        assert self.loaded is not None
+        for hook in self.loaded.manager.hook.benchbench_result.get_hookimpls():
+            try:
+                hook.function(**({"result": result} if "result" in hook.argnames else {}))
+            except BaseException as error:
+                self.channel.send(
+                    {
+                        "type": "event",
+                        "kind": "hook",
+                        "text": f"benchbench_result of {hook.plugin_name} raised {explain(error)}",
+                    }
+                )
+
+    def render(self, message: Mapping[str, Any]) -> None:
+        """Send a stored run as a plugin's report shows it."""
+        assert self.loaded is not None
+        try:
+            from benchbench import store
+
+            reports = self.loaded.catalog.reports
+            name = message["report"]
+            if name not in reports:
+                raise UsageError(
+                    f"no plugin has a report {name!r}.{suggestion(name, reports)} "
+                    f"Reports: {', '.join(reports) or 'none'}"
+                )
+            text = reports[name].render(store.read(Path(message["path"])))
+        except BaseException as error:
+            self.channel.send({"type": "error", "where": "render", "why": explain(error)})
+        else:
+            self.channel.send({"type": "rendered", "text": str(text)})
+
+
+def _available_somewhere(item: Implementation, points: Sequence[Mapping[str, Any]]) -> bool:
+    asked = [ask_unavailable(item.unavailable, params_from_json(p)) for p in points]
+    return not asked or any(reason is None for reason in asked)
+
+
+def _harden() -> None:
+    """Die with the parent, be the first to go when memory runs out, and say where a crash was."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    faulthandler.enable()
+    with suppress(OSError, AttributeError):
+        import ctypes
+        import signal
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def _forget_working_directory() -> None:
+    """Python 3.10 has no safe path: what lies about in the working directory stays unimported."""
+    if os.environ.get("PYTHONSAFEPATH"):
+        here = str(Path.cwd())
+        sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve the parent over the given descriptors."""
+    _forget_working_directory()
+    _harden()
+    reading, writing, board = (int(argument) for argument in arguments)
+    os.set_inheritable(board, False)
+    channel = Channel(reading, writing, Board(board))
+    start = channel.receive()
+    if start is None:
+        return
+    log.addHandler(Notes(channel))
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    worker = Worker(channel, start)
+    try:
+        worker.load()
+    except BaseException as error:
+        channel.end_stray()
+        channel.send({"type": "error", "where": "loading", "why": explain(error)})
+        return
+    worker.serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+    # Threads that plugins left behind, and their exit handlers, must not keep the worker alive.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
