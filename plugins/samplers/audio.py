@@ -28,9 +28,9 @@ DRAFT = "samplers/audio-44100-to-16000-draft"
 SOURCE, TARGET = 44_100, 16_000
 UP, DOWN = TARGET // gcd(SOURCE, TARGET), SOURCE // gcd(SOURCE, TARGET)
 # Up to 80 % of the new Nyquist frequency of 8 kHz: where every filter should be flat.
-PASSBAND = (97, 211, 443, 887, 1409, 2203, 3109, 4211, 5309, 6397)
+PASSBAND = (97, 211, 443, 887, 1409, 2203, 3109, 4211, 5311, 6397)
 # From 120 % on: where every filter should have cut. Between the two lies the transition.
-STOPBAND = (9601, 10303, 11003, 12301, 13903, 16411, 18301, 20201)
+STOPBAND = (9601, 10303, 11003, 12301, 13905, 16411, 18301, 20201)
 GAIN_DB = 3.0
 ALIAS_DB = -40.0
 DELAY = 0.5

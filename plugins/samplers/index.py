@@ -104,8 +104,12 @@ def workloads() -> Iterator[bb.Workload]:
         work=lambda params: bb.Work(
             bytes=8.0 * int(params["rows"]), items=float(int(params["rows"])), item="draw"
         ),
-        axes={"rows": (1_000_000, 10_000_000), "device": ("cpu", "cuda")},
-        presets={"quick": {}, "full": {"rows": (1_000_000, 10_000_000)}},
+        axes={"rows": (250_000, 1_000_000, 10_000_000), "device": ("cpu", "cuda")},
+        presets={
+            "quick": {},
+            "standard": {"rows": (1_000_000,)},
+            "full": {"rows": (1_000_000, 10_000_000)},
+        },
     )
     yield bb.Workload(
         name=WEIGHTED,
