@@ -1,0 +1,236 @@
+"""What a table shows, before anybody draws it: shared by the terminal and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from benchbench.contract import Run, format_value
+from benchbench.reports import text
+from benchbench.stats import Row, summarise
+from benchbench.verdict import MARGIN
+
+COLUMNS = (
+    "contender",
+    "time",
+    "±",
+    "speed-up",
+    "verdict",
+    "roof",
+    "rate",
+    "error",
+    "baseline's",
+    "memory",
+    "quality",
+    "notes",
+)
+RIGHT = {"time", "±", "roof", "rate", "error", "baseline's", "memory"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A contender's cells, by column."""
+
+    cells: dict[str, str]
+    tone: str = ""
+    """``baseline``, ``faster``, ``slower`` or empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One case: measured contenders by speed, then the others with their reasons."""
+
+    label: str
+    lines: tuple[Line, ...]
+    remarks: tuple[tuple[str, str, str], ...] = ()
+    """Contender, status, reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """One workload."""
+
+    title: str
+    constants: str
+    """Axes that have one value in all cases, as text."""
+    columns: tuple[str, ...]
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A whole run."""
+
+    heading: tuple[str, ...]
+    sheets: tuple[Sheet, ...]
+    closing: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = field(default=(), repr=False)
+
+
+def document(run: Run) -> Document:
+    """Everything that a table of ``run`` shows."""
+    rows = summarise(run)
+    by_workload: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda r: r.workload):
+        by_workload.setdefault(row.workload, []).append(row)
+    return Document(
+        heading=tuple(_heading(run)),
+        sheets=tuple(_sheet(name, members) for name, members in by_workload.items()),
+        closing=tuple(_closing(run, rows)),
+        rows=tuple(rows),
+    )
+
+
+def _sheet(name: str, rows: Sequence[Row]) -> Sheet:
+    axes = list(dict.fromkeys(axis for row in rows for axis in row.params))
+    varying = [a for a in axes if len({format_value(r.params.get(a, "")) for r in rows}) > 1]
+    constants = _axes_text(rows[0], [axis for axis in axes if axis not in varying])
+    cases: dict[str, list[Row]] = {}
+    for row in rows:
+        cases.setdefault(row.case, []).append(row)
+    groups = tuple(_group(members, varying) for members in cases.values())
+    lines = [line for group in groups for line in group.lines]
+    used = {column for line in lines for column, cell in line.cells.items() if cell}
+    columns = tuple(c for c in COLUMNS if c in used or c == "contender")
+    return Sheet(title=name, constants=constants, columns=columns, groups=groups)
+
+
+def _axes_text(row: Row, axes: Iterable[str]) -> str:
+    return "  ".join(f"{a}={format_value(row.params[a])}" for a in axes if a in row.params)
+
+
+def _group(rows: Sequence[Row], varying: Sequence[str]) -> Group:
+    contenders = [row for row in rows if row.role == "contender"]
+    measured = [row for row in contenders if row.latency is not None]
+    measured.sort(key=lambda row: row.latency.estimate if row.latency else 0.0)
+    others = [row for row in contenders if row.latency is None]
+    return Group(
+        label=_axes_text(rows[0], varying),
+        lines=tuple(_line(row) for row in measured),
+        remarks=tuple(
+            (row.contender, _status_text(row), row.reason or "no reason was given")
+            for row in sorted(others, key=lambda row: (row.status == "skipped", row.contender))
+        ),
+    )
+
+
+def _status_text(row: Row) -> str:
+    if row.status == "skipped":
+        return "unavailable"
+    return f"{row.status.upper()} ({row.stage})" if row.stage else row.status.upper()
+
+
+def _line(row: Row) -> Line:
+    assert row.latency is not None
+    is_baseline = row.contender == row.baseline
+    cells = {
+        "contender": row.contender,
+        "time": text.duration(row.latency.estimate, row.unit),
+        "±": text.spread(row.latency),
+        "speed-up": "",
+        "verdict": "baseline" if is_baseline else row.verdict or "",
+        "roof": "",
+        "rate": "",
+        "memory": text.size(row.signals["peak_memory"]) if row.signals.get("peak_memory") else "",
+        "quality": ", ".join(text.metric(n, v) for n, v in row.metrics.items()),
+        "notes": ", ".join(_notes(row)),
+    }
+    if row.ratio is not None and not is_baseline:
+        cells["speed-up"] = text.speedup(row.ratio)
+    if row.roof_share is not None:
+        cells["roof"] = text.percent(row.roof_share.estimate)
+    elif row.throughput is not None and row.work is not None:
+        cells["rate"] = f"{text.large(row.throughput)} {row.work.item}/s"
+    if row.flops is not None:
+        cells["rate"] = f"{text.large(row.flops)}FLOP/s"
+    if "max" in row.errors:
+        cells["error"] = text.error(row.errors["max"])
+        if not is_baseline and "max" in row.baseline_errors:
+            cells["baseline's"] = text.error(row.baseline_errors["max"])
+    tone = "baseline" if is_baseline else row.verdict if row.verdict in ("faster", "slower") else ""
+    return Line(cells=cells, tone=tone or "")
+
+
+def _notes(row: Row) -> list[str]:
+    notes = list(row.notes)
+    if row.processes < row.attempted:
+        notes.append(f"{row.processes} of {row.attempted} processes")
+    return notes
+
+
+def _heading(run: Run) -> list[str]:
+    machine = run.header.get("environment", {})
+    settings = run.header.get("settings", {})
+    worker = run.processes[0].get("environment", {}) if run.processes else {}
+    caches = "  ".join(f"{name} {size}" for name, size in machine.get("caches", {}).items())
+    devices = ", ".join(device["name"] for device in worker.get("devices", []))
+    heading = [
+        "  ".join(
+            part
+            for part in (
+                str(machine.get("cpu", "unknown processor")),
+                f"{machine.get('usable_cores', '?')} cores",
+                caches,
+                devices,
+            )
+            if part
+        ),
+        f"torch {worker.get('torch', '?')}  {worker.get('threads', '?')} threads  "
+        f"python {machine.get('python', '?')}  {machine.get('system', '')}",
+        f"run {run.id}  preset {settings.get('preset', '?')}  {_process_text(run)}",
+    ]
+    if not run.complete:
+        heading.append(f"INTERRUPTED: `benchbench run --resume {run.id}` carries on")
+    return heading
+
+
+def _process_text(run: Run) -> str:
+    measured = len({result.process for result in run.results})
+    asked = run.header.get("settings", {}).get("processes", measured)
+    if measured == asked:
+        return f"{measured} processes"
+    return f"{measured} of {asked} processes"
+
+
+def _closing(run: Run, rows: Sequence[Row]) -> list[str]:
+    contenders = [row for row in rows if row.role == "contender"]
+    words = {"ok": "measured", "skipped": "unavailable"}
+    counts = {
+        status: sum(row.status == status for row in contenders)
+        for status in ("ok", "skipped", "wrong", "failed", "quarantined")
+    }
+    cases = len({row.case for row in contenders})
+    closing = [_legend(run, contenders)]
+    closing.append(
+        f"{cases} cases: "
+        + ", ".join(f"{n} {words.get(s, s)}" for s, n in counts.items() if n or s == "ok")
+    )
+    failed = [p for p in run.header.get("plugins", []) if p.get("status") == "failed"]
+    for plugin in failed:
+        provider = plugin["provider"]
+        closing.append(
+            f"plugin {provider['plugin']} ({provider['distribution']} {provider['version']}) "
+            f"failed: {plugin['reason']}"
+        )
+    return closing
+
+
+def _legend(run: Run, rows: Sequence[Row]) -> str:
+    measured = [row for row in rows if row.latency is not None]
+    coverage = max((row.latency.coverage for row in measured if row.latency), default=0.0)
+    floors = [process["floor"] for process in run.processes if "floor" in process]
+    parts = []
+    if coverage:
+        parts.append(
+            f"± and [ ] are {100 * coverage:.3g} % intervals over processes; verdicts use a margin "
+            f"of {100 * MARGIN:.0f} %"
+        )
+    else:
+        parts.append("quick look: too few processes for an interval or a verdict")
+    if any(row.roof_share is not None for row in measured):
+        parts.append("roof: speed of copying the compulsory bytes = 100 %")
+    if any(row.errors for row in measured):
+        parts.append("error: largest relative error against float64")
+    if floors:
+        parts.append(f"an empty call takes {text.duration(min(floors))}")
+    return "; ".join(parts)

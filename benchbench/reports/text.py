@@ -1,0 +1,86 @@
+"""Numbers as people read them: three digits, a unit, nothing that is not known."""
+
+from __future__ import annotations
+
+import math
+
+from benchbench.stats import Interval
+
+_PREFIXES = ((1e-9, "n"), (1e-6, "µ"), (1e-3, "m"), (1.0, ""))
+_LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_BYTES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """``value`` with so many digits, without an exponent: 12.3, 0.00123, 1230."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, decimals)
+    # 9.996 rounds up to another power of ten: 10.0, not 10.00.
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:.{max(decimals, 0)}f}"
+
+
+def duration(seconds: float, unit: str = "s") -> str:
+    """``12.3 µs``; other units than seconds get a large prefix."""
+    if unit != "s":
+        return f"{large(seconds)} {unit}".replace("  ", " ")
+    for factor, prefix in reversed(_PREFIXES):
+        if seconds >= factor * 0.9995:
+            return f"{significant(seconds / factor)} {prefix}s"
+    return f"{significant(seconds / 1e-9)} ns"
+
+
+def large(value: float) -> str:
+    """``1.23 G``, ``45.6 k``; at the end of a number, before its unit."""
+    for factor, prefix in _LARGE:
+        if abs(value) >= factor * 0.9995:
+            return f"{significant(value / factor)} {prefix}".rstrip()
+    return significant(value)
+
+
+def size(count: float) -> str:
+    """``1.5 MiB``."""
+    for factor, unit in _BYTES:
+        if count >= factor * 0.9995:
+            return f"{significant(count / factor)} {unit}"
+    return "0 B"
+
+
+def spread(interval: Interval) -> str:
+    """Half-width of an interval relative to its estimate: ``±1.2 %``; empty without one."""
+    if not interval.claimed or not interval.estimate:
+        return ""
+    half = max(interval.high - interval.estimate, interval.estimate - interval.low)
+    share = 100 * half / interval.estimate
+    return f"±{share:.0f} %" if share >= 9.95 else f"±{share:.1f} %"
+
+
+def speedup(ratio: Interval) -> str:
+    """Baseline's time over the contender's: ``1.43x [1.40, 1.46]``."""
+    inverse = ratio.map(lambda value: 1.0 / value)
+    text = f"{significant(inverse.estimate)}x"
+    if ratio.claimed:
+        text += f" [{significant(inverse.low)}, {significant(inverse.high)}]"
+    return text
+
+
+def percent(share: float) -> str:
+    """``97 %``."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{significant(100 * share, 2)} %"
+
+
+def error(value: float) -> str:
+    """``1.2e-07``; ``exact`` for none."""
+    return "exact" if value == 0 else f"{value:.1e}"
+
+
+def metric(name: str, value: float) -> str:
+    """``ulp 1.5``: name and value of a quality figure."""
+    shown = significant(value) if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.2e}"
+    if "." in shown and "e" not in shown:
+        shown = shown.rstrip("0").rstrip(".")
+    return f"{name} {shown}"
