@@ -1,0 +1,6 @@
+"""``python -m benchbench``."""
+
+from benchbench.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""What several commands share: plugin options, the description, the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from benchbench.catalog import Description
+from benchbench.contract import Engine, PluginInfo, Report, Run, Settings
+from benchbench.errors import BenchbenchError, PluginError, UsageError, suggestion
+from benchbench.plugins import LoaderOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def plugin_options(function: F) -> F:
+    """``--plugin``, ``--no-plugin`` and ``--strict``."""
+    for option in (
+        click.option("--strict", is_flag=True, help="A failing plugin ends with exit code 3."),
+        click.option(
+            "--no-plugin",
+            "blocked",
+            multiple=True,
+            metavar="NAME",
+            help="Leave a plugin out. Repeatable.",
+        ),
+        click.option(
+            "--plugin",
+            "files",
+            multiple=True,
+            metavar="FILE",
+            help="Load a one-file plugin too. Repeatable.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def store_option(function: F) -> F:
+    """``--store``."""
+    return click.option(
+        "--store",
+        "store_directory",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Directory of the results. Default: BENCHBENCH_STORE, or .benchbench here.",
+    )(function)
+
+
+def format_options(function: F) -> F:
+    """``--format`` and ``--output``."""
+    for option in (
+        click.option(
+            "--output",
+            "-o",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Write the report to a file instead of standard output.",
+        ),
+        click.option(
+            "--format",
+            "-f",
+            "report",
+            default="table",
+            show_default=True,
+            metavar="NAME",
+            help="table, markdown, csv, json, or a plugin's report.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def loader_options(files: tuple[str, ...], blocked: tuple[str, ...]) -> LoaderOptions:
+    """Options of the loader, with the allow-list of ``BENCHBENCH_PLUGINS``."""
+    allowed = os.environ.get("BENCHBENCH_PLUGINS")
+    names = None if allowed is None else tuple(n.strip() for n in allowed.split(",") if n.strip())
+    return LoaderOptions(
+        files=tuple(str(Path(file).resolve()) for file in files), allowed=names, blocked=blocked
+    )
+
+
+def check_files(options: LoaderOptions) -> None:
+    """Raise a usage error for a plugin file that does not exist."""
+    for file in options.files:
+        if not Path(file).is_file():
+            raise UsageError(
+                f"--plugin {file}: there is no such file. Give the path of a Python file"
+            )
+
+
+def describe(options: LoaderOptions, settings: Settings | None = None) -> Description:
+    """The catalogue's description: from the cache, or made in a worker.
+
+    A description in which a plugin failed is not kept, since what failed may be mended outside.
+    """
+    from benchbench import catalog_cache
+
+    check_files(options)
+    data = catalog_cache.read(options)
+    if data is None:
+        from benchbench import supervise
+        from benchbench.engines.local import LocalEngine
+
+        click.echo("loading plugins ...", err=True)
+        data = supervise.describe(LocalEngine(), options, settings or Settings())
+        if all(plugin["status"] != "failed" for plugin in data["plugins"]):
+            catalog_cache.write(options, data)
+    return Description.from_json(data)
+
+
+def report_failures(description: Description, *, strict: bool) -> None:
+    """One line on standard error for each plugin that failed.
+
+    Raises:
+        PluginError: there is one and ``strict`` is set.
+    """
+    failed = [plugin for plugin in description.plugins if plugin.status == "failed"]
+    for plugin in failed:
+        click.echo(failure_line(plugin), err=True)
+    if failed and strict:
+        raise PluginError(
+            f"{len(failed)} plugin{'s' if len(failed) > 1 else ''} failed and --strict is set. "
+            "`benchbench plugins -v` has the traceback"
+        )
+
+
+def failure_line(plugin: PluginInfo) -> str:
+    """``plugin NAME (DISTRIBUTION VERSION, FILE) failed: REASON``."""
+    provider = plugin.provider
+    place = ", ".join(
+        p for p in (f"{provider.distribution} {provider.version}", provider.file) if p
+    )
+    return f"plugin {provider.plugin} ({place}) failed: {plugin.reason}"
+
+
+def choose_engine(name: str, description: Description, options: LoaderOptions) -> Engine:
+    """The engine called ``name``; one of a plugin makes this process load the plugins.
+
+    Raises:
+        UsageError: there is no such engine.
+    """
+    from benchbench.engines.local import LocalEngine
+
+    if name == "local":
+        return LocalEngine()
+    known = {"local", *description.engines}
+    if name not in known:
+        raise UsageError(
+            f"there is no engine {name!r}.{suggestion(name, known)} "
+            f"Engines: {', '.join(sorted(known))}"
+        )
+    from benchbench.plugins import load
+
+    return load(options).catalog.engines[name]
+
+
+def check_report(name: str, description: Description) -> None:
+    """Raise a usage error for a report that does not exist, before anything is measured."""
+    from benchbench.reports import builtin
+
+    known = {*builtin(), *description.reports}
+    if name not in known:
+        raise UsageError(
+            f"there is no report {name!r}.{suggestion(name, known)} "
+            f"Reports: {', '.join(sorted(known))}"
+        )
+
+
+def render(name: str, run: Run, path: Path, options: LoaderOptions) -> str:
+    """A run as the report ``name`` shows it; a plugin's report is rendered in a worker."""
+    from benchbench.reports import builtin
+
+    reports: dict[str, Report] = builtin()
+    if name in reports:
+        return reports[name].render(run)
+    from benchbench import supervise
+    from benchbench.engines.local import LocalEngine
+
+    return supervise.render(LocalEngine(), options, name, str(path))
+
+
+def deliver(text: str, output: Path | None) -> None:
+    """Print a report, or write it to a file and say so."""
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BenchbenchError(
+            f"the report cannot be written to {output}: {error.strerror}. The results are stored; "
+            "`benchbench show last` prints them"
+        ) from error
+    click.echo(f"wrote {output}", err=True)
