@@ -37,12 +37,13 @@ class Guard:
         announce: Callable[[str, Stage], None],
         seed: int,
         end_stray: Callable[[], None],
-        strays: Callable[[], int],
+        strays: Callable[[float], set[str]],
     ) -> None:
         self.announce = announce
         self._random = RandomState(seed)
         self._end_stray = end_stray
         self._strays = strays
+        self._forked: set[str] = set()
         self._state = GlobalState()
 
     def attempt(self, entrant: Entrant, stage: Stage, step: Callable[[], Any]) -> Any:
@@ -65,7 +66,8 @@ class Guard:
         changed = self._state.restore()
         if changed:
             entrant.reject("wrong", stage, changed)
-        if stage in ("build", "check") and self._strays():
+        self._forked |= self._strays(0.25 if stage in ("build", "check") else 0.0)
+        if entrant.name in self._forked:
             entrant.reject("failed", stage, "it forked, and the child came back out of the call")
         return value if entrant.alive else None
 
@@ -138,6 +140,8 @@ class Checker:
         entrant.signals["output_bytes"] = float(total_bytes(output))
         if self._see_inputs(entrant):
             return
+        if self._is_inputs_memory(entrant, output):
+            return
         errors, reason = self._compare(entrant, output)
         if reason and self._find_changers([entrant]):
             # Somebody else's change to the inputs made this output differ: ask again.
@@ -149,7 +153,7 @@ class Checker:
         if reason:
             entrant.reject("wrong", "check", reason)
         if entrant.alive:
-            self._check_memory(entrant, output)
+            self._check_second_output(entrant, output)
         if entrant.alive:
             self._ask_workload(entrant, output, "check")
         if entrant.alive and self._workload.metrics is not None:
@@ -204,22 +208,24 @@ class Checker:
             entrant.errors = row
         return errors, reason
 
-    def _check_memory(self, entrant: Entrant, output: Any) -> None:
-        """The output must be new memory: not an input's, not that of another output held."""
+    def _is_inputs_memory(self, entrant: Entrant, output: Any) -> bool:
+        """Reject a contender whose output is an input's memory where the baseline's is not."""
         found = checks.aliases(output, self._shared.inputs)
         if entrant.name == self._workload.baseline:
             self._may_alias = set(found)
         reason = checks.alias_fault(found, self._may_alias)
         if reason:
             entrant.reject("wrong", "check", reason)
-            return
+        return bool(reason)
+
+    def _check_second_output(self, entrant: Entrant, output: Any) -> None:
+        """Two outputs that are held at once must not be the same memory."""
         if self._workload.stateful:
             return
-
         second = self._guard.attempt(entrant, "check", lambda: self._weighed_call(entrant))
         if not entrant.alive:
             return
-        both = [path for path in checks.shared_parts(second, output) if path not in found]
+        both = [path for path in checks.shared_parts(second, output) if path not in self._may_alias]
         if both:
             entrant.reject(
                 "wrong",

@@ -167,7 +167,12 @@ class Channel:
         os.set_blocking(self._strays_read, False)
         for descriptor in (reading, writing):
             os.set_inheritable(descriptor, False)
-        os.register_at_fork(after_in_child=self._after_fork)
+        self._announced = ""
+        self._forks = 0
+        os.register_at_fork(after_in_parent=self._count_fork, after_in_child=self._after_fork)
+
+    def _count_fork(self) -> None:
+        self._forks += 1
 
     def _after_fork(self) -> None:
         self._depth += 1
@@ -184,15 +189,20 @@ class Channel:
         """End this process at once when it is not the worker but a fork of it."""
         if os.getpid() != self._owner:
             with suppress(OSError):
-                os.write(self._strays_write, b"x")
+                os.write(self._strays_write, self._announced.encode() + b"\n")
             os._exit(STRAY_EXIT_CODE)
 
-    def strays(self) -> int:
-        """How many forked children came back into the worker's code since the last call."""
-        try:
-            return len(os.read(self._strays_read, 1 << 12))
-        except BlockingIOError:
-            return 0
+    def strays(self, patience: float = 0.25) -> set[str]:
+        """Contenders whose forked children came back into the worker's code since the last call.
+
+        Waits ``patience`` seconds for the first one when there were forks: a child that comes back
+        does so within microseconds of its parent, unless the machine is busy.
+        """
+        waiting = patience if self._forks else 0.0
+        self._forks = 0
+        if not select.select([self._strays_read], [], [], waiting)[0]:
+            return set()
+        return set(os.read(self._strays_read, 1 << 16).decode(errors="replace").split("\n")) - {""}
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one message; ends the process when the parent is gone."""
@@ -206,6 +216,7 @@ class Channel:
     def announce(self, message: Mapping[str, Any]) -> None:
         """Say what happens next without waking the parent."""
         self.end_stray()
+        self._announced = str(message.get("contender", ""))
         if self._board is None:
             self.send(message)
         else:

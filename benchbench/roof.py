@@ -21,10 +21,8 @@ def copiers(device: str) -> list[Copier]:
 
     found: list[Copier] = [torch.Tensor.copy_]
     if device == "cpu":
-        try:
-            from benchbench import native
-        except ImportError:  # TEMPORARY until native.py is there
-            return found
+        from benchbench import native
+
         streaming = getattr(native, "streaming_copy", lambda: None)()
         if streaming is not None:
             found.append(streaming)

@@ -43,8 +43,8 @@ def _nothing() -> None:
     return None
 
 
-def _none() -> int:
-    return 0
+def _nobody(patience: float) -> set[str]:
+    return set()
 
 
 class Runner:
@@ -53,14 +53,15 @@ class Runner:
     Args:
         timers: by name; the built-in ones when left out.
         end_stray: ends this process when it is a forked child of the worker.
-        strays: how many forked children came back into the worker's code since the last call.
+        strays: names of contenders whose forked children came back into the worker's code since
+            the last call; takes the seconds to wait for one that is on its way.
     """
 
     def __init__(
         self,
         timers: Mapping[str, Timer] | None = None,
         end_stray: Callable[[], None] = _nothing,
-        strays: Callable[[], int] = _none,
+        strays: Callable[[float], set[str]] = _nobody,
     ) -> None:
         self._timers = builtin() if timers is None else timers
         self._end_stray = end_stray

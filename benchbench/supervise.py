@@ -12,11 +12,13 @@ A plugin that kills the worker while it is loaded is left out for the rest of th
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from benchbench import roof
@@ -42,7 +44,7 @@ ATTEMPTS = 3
 LOSSES = 3
 """Workers that one implementation may cost before it is left out of all further cases."""
 SHARE_OF_MEMORY = 0.8
-LOG_TAIL = 2000
+LOG_TAIL = 6000
 
 Record = Mapping[str, Any]
 
@@ -238,7 +240,9 @@ def _ended(workers: list[_Watch]) -> Iterator[None]:
 def describe(engine: Engine, options: LoaderOptions, settings: Settings) -> dict[str, Any]:
     """The catalogue's description, made in a worker.
 
-    A plugin that kills the worker is left out and stands in the description as failed.
+    A plugin that kills the worker is left out, stands in the description as failed, and is named
+    under ``blocked`` with the reason: add those names to the options' own for the run, or it kills
+    (or hangs) the run's first worker again.
 
     Raises:
         WorkerDied: workers die with no plugin to blame.
@@ -266,6 +270,7 @@ def _with_blocked(description: dict[str, Any], workers: _Workers) -> dict[str, A
             info["status"] = "failed"
             info["reason"] = workers.blocked[name]
             info["detail"] = workers.logs[name]
+    description["blocked"] = dict(workers.blocked)
     return description
 
 
@@ -530,8 +535,7 @@ class _Execution:
         announced = lost.contender if lost.case == case_id else ""
         stage = lost.stage if lost.case == case_id else ""
         where = f"{case_id}, process {process}"
-        tail = lost.log.splitlines()[-1:] if lost.log else []
-        reason = lost.reason + (f"; it printed last: {tail[0][:200]}" if tail else "")
+        reason = lost.reason + crash_place(lost.log)
         culprits: Iterable[str] = ()
         if announced == roof.NAME:
             self.without_roof.add(case_id)
@@ -580,6 +584,19 @@ class _Execution:
                 "seconds_left": left,
             }
         )
+
+
+def crash_place(log: str) -> str:
+    """Where Python's fault handler saw a crash: `` at file.py:12``, or an empty text.
+
+    The innermost frame outside installed packages and the standard library; else the innermost.
+    """
+    _, found, trace = log.rpartition("Fatal Python error")
+    frames = re.findall(r'^  File "([^"]+)", line (\d+)', trace, re.MULTILINE) if found else []
+    own = [f for f in frames if "site-packages" not in f[0] and "/lib/python" not in f[0]]
+    for path, line in (own or frames)[:1]:
+        return f" at {Path(path).name}:{line}"
+    return ""
 
 
 def _checked(message: Record) -> Record:

@@ -1,0 +1,22 @@
+"""Keeps everything that it allocates, up to 8 GB."""
+
+import torch
+
+import benchbench as bb
+
+
+@bb.implementation("zoo/double", "exhausts_memory")
+def exhausts_memory(inputs):
+    kept = []
+
+    def call():
+        for _ in range(256):
+            kept.append(torch.ones(8_000_000))
+        raise MemoryError("nobody stopped me")
+
+    return call
+
+
+@bb.hookimpl
+def benchbench_implementations():
+    return [exhausts_memory]
