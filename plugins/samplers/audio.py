@@ -4,9 +4,10 @@ The input is a sum of tones at whole hertz, so a second of output is one period 
 has no leakage: tones below 8 kHz show the gain, tones above it can only come back as aliases, at
 frequencies known beforehand, and everything else is noise of the resampler's own.
 
-``samplers/audio-44100-to-16000`` admits resamplers that filter: aliases at most -40 dB. What
-merely interpolates competes in ``samplers/audio-44100-to-16000-draft``, where aliases are shown
-but not judged. A resampler that aliases is then never listed as faster than one that does not.
+``samplers/audio-44100-to-16000`` admits resamplers that filter: aliases at most -20 dB, a hundredth
+of the power (torchaudio with its defaults reaches -28, soxr -143). What merely interpolates
+competes in ``samplers/audio-44100-to-16000-draft``, where aliases are shown but not judged. A
+resampler that does not filter is then never listed as faster than one that does.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PASSBAND = (97, 211, 443, 887, 1409, 2203, 3109, 4211, 5311, 6397)
 # From 120 % on: where every filter should have cut. Between the two lies the transition.
 STOPBAND = (9601, 10303, 11003, 12301, 13905, 16411, 18301, 20201)
 GAIN_DB = 3.0
-ALIAS_DB = -40.0
+ALIAS_DB = -20.0
 DELAY = 0.5
 
 
@@ -164,7 +165,7 @@ def workloads() -> Iterator[bb.Workload]:
     }
     yield bb.Workload(
         name=FILTERED,
-        doc="Mono float32 from 44.1 to 16 kHz; aliases of tones above 9.6 kHz at most -40 dB.",
+        doc="Mono float32 from 44.1 to 16 kHz; aliases of tones above 9.6 kHz at most -20 dB.",
         check=partial(check, filtered=True),
         **common,
     )
