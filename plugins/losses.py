@@ -176,13 +176,11 @@ CONTENDERS: dict[str, dict[str, Callable[..., Any]]] = {
 
 
 def work_cross_entropy(params: bb.Params) -> bb.Work:
-    """Logits and index targets read once; the gradient written once where there is one. An
-    exponential, a subtraction and an addition for each logit, twice with the gradient."""
+    """Logits and index targets read once; the gradient written once where there is one."""
     rows, classes = _shape(params)
     passes = 1 if params["direction"] == "forward" else 2
     return bb.Work(
         bytes=4.0 * rows * classes * passes + 8.0 * rows,
-        flops=3.0 * rows * classes * passes,
         items=float(rows),
         item="row",
     )
@@ -192,7 +190,7 @@ def work_nll(params: bb.Params) -> bb.Work:
     """A log-probability and a target read for each row; the whole gradient written."""
     rows, classes = _shape(params)
     gradient = 0.0 if params["direction"] == "forward" else 4.0 * rows * classes
-    return bb.Work(bytes=12.0 * rows + gradient, flops=float(rows), items=float(rows), item="row")
+    return bb.Work(bytes=12.0 * rows + gradient, items=float(rows), item="row")
 
 
 def work_mse(params: bb.Params) -> bb.Work:
@@ -201,7 +199,6 @@ def work_mse(params: bb.Params) -> bb.Work:
     size, backward = float(rows * columns), params["direction"] != "forward"
     return bb.Work(
         bytes=4 * size * (3 if backward else 2),
-        flops=size * (5 if backward else 3),
         items=size,
         item="element",
     )

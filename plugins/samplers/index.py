@@ -104,7 +104,7 @@ def workloads() -> Iterator[bb.Workload]:
         work=lambda params: bb.Work(
             bytes=8.0 * int(params["rows"]), items=float(int(params["rows"])), item="draw"
         ),
-        axes={"rows": (250_000, 1_000_000, 10_000_000), "device": ("cpu", "cuda")},
+        axes={"rows": (100_000, 1_000_000, 10_000_000), "device": ("cpu", "cuda")},
         presets={
             "quick": {},
             "standard": {"rows": (1_000_000,)},
@@ -123,7 +123,7 @@ def workloads() -> Iterator[bb.Workload]:
         metrics=metrics,
         work=_weighted_work,
         axes={
-            "categories": (100_000, 1_000_000),
+            "categories": (50_000, 1_000_000),
             "tables": ("each-call", "once"),
             "dtype": ("float64", "float32"),
             "device": ("cpu", "cuda"),
