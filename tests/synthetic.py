@@ -63,7 +63,7 @@ def measured(
     seed: int = 0,
     **fields: Any,
 ) -> list[Result]:
-    """``factors`` times ``base`` for each contender, with noise that all share and some of their own.
+    """``factors`` times ``base`` for each contender, with shared noise and noise of their own.
 
     The shared part (a neighbour, another process) moves raw times by tens of percent and must
     cancel in ratios.

@@ -7,6 +7,9 @@ import random
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings, strategies as st
+from synthetic import measured, result, run
+
 from benchbench.stats import (
     HODGES_LEHMANN,
     binomial_coverage,
@@ -17,8 +20,6 @@ from benchbench.stats import (
     order_statistic_interval,
     summarise,
 )
-from hypothesis import given, settings, strategies as st
-from synthetic import measured, result, run
 
 values = st.lists(st.floats(-50.0, 50.0), min_size=1, max_size=40)
 times = st.floats(1e-7, 10.0)

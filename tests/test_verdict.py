@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from benchbench.verdict import MARGIN, decide
 from hypothesis import given, strategies as st
+
+from benchbench.verdict import MARGIN, decide
 
 ratios = st.floats(0.01, 100.0)
 intervals = st.tuples(ratios, ratios).map(sorted)
