@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from benchbench.contract import Run
-from benchbench.reports.sheet import RIGHT, Sheet, document
+from benchbench.reports.sheet import Sheet, document, is_number, title
 
 
 def render(run: Run) -> str:
@@ -24,8 +24,8 @@ def render(run: Run) -> str:
 def _table(sheet: Sheet) -> Iterable[str]:
     columns = sheet.columns
     if any(group.lines for group in sheet.groups):
-        yield _cells(columns)
-        yield _cells("---:" if column in RIGHT else "---" for column in columns)
+        yield _cells(title(column) for column in columns)
+        yield _cells("---:" if is_number(column) else "---" for column in columns)
     for group in sheet.groups:
         if group.label and group.lines:
             yield _cells([f"*{group.label}*", *[""] * (len(columns) - 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,12 +20,23 @@ COLUMNS = (
     "roof",
     "rate",
     "error",
-    "baseline's",
     "memory",
-    "quality",
-    "notes",
 )
-RIGHT = {"time", "±", "roof", "rate", "error", "baseline's", "memory"}
+NOTES = "notes"
+METRIC = "metric:"
+"""Prefix of the columns that a workload's own quality figures get."""
+NOISY = 0.10
+"""Half-width of a ratio's interval from which on a row is marked."""
+
+
+def title(column: str) -> str:
+    """What stands above a column."""
+    return column.removeprefix(METRIC)
+
+
+def is_number(column: str) -> bool:
+    """True for columns that are aligned to the right."""
+    return column in {"time", "±", "roof", "rate", "memory"} or column.startswith(METRIC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +102,9 @@ def _sheet(name: str, rows: Sequence[Row]) -> Sheet:
         cases.setdefault(row.case, []).append(row)
     groups = tuple(_group(members, varying) for members in cases.values())
     lines = [line for group in groups for line in group.lines]
-    used = {column for line in lines for column, cell in line.cells.items() if cell}
-    columns = tuple(c for c in COLUMNS if c in used or c == "contender")
+    used = dict.fromkeys(column for line in lines for column, cell in line.cells.items() if cell)
+    metrics = [column for column in used if column.startswith(METRIC)]
+    columns = tuple(c for c in (*COLUMNS, *metrics, NOTES) if c in used or c == "contender")
     return Sheet(title=name, constants=constants, columns=columns, groups=groups)
 
 
@@ -132,8 +145,8 @@ def _line(row: Row) -> Line:
         "roof": "",
         "rate": "",
         "memory": text.size(row.signals["peak_memory"]) if row.signals.get("peak_memory") else "",
-        "quality": ", ".join(text.metric(n, v) for n, v in row.metrics.items()),
-        "notes": ", ".join(_notes(row)),
+        NOTES: ", ".join(_notes(row)),
+        **{f"{METRIC}{name}": text.metric(value) for name, value in row.metrics.items()},
     }
     if row.ratio is not None and not is_baseline:
         cells["speed-up"] = text.speedup(row.ratio)
@@ -144,15 +157,18 @@ def _line(row: Row) -> Line:
     if row.flops is not None:
         cells["rate"] = f"{text.large(row.flops)}FLOP/s"
     if "max" in row.errors:
-        cells["error"] = text.error(row.errors["max"])
-        if not is_baseline and "max" in row.baseline_errors:
-            cells["baseline's"] = text.error(row.baseline_errors["max"])
+        beside = None if is_baseline else row.baseline_errors.get("max")
+        cells["error"] = text.error(row.errors["max"], row.errors.get("eps", 0.0), beside)
     tone = "baseline" if is_baseline else row.verdict if row.verdict in ("faster", "slower") else ""
     return Line(cells=cells, tone=tone or "")
 
 
 def _notes(row: Row) -> list[str]:
     notes = list(row.notes)
+    if row.ratio is not None and row.ratio.claimed:
+        half = max(row.ratio.high / row.ratio.estimate, row.ratio.estimate / row.ratio.low) - 1
+        if half > NOISY:
+            notes.insert(0, "noisy")
     if row.processes < row.attempted:
         notes.append(f"{row.processes} of {row.attempted} processes")
     return notes
@@ -188,7 +204,7 @@ def _process_text(run: Run) -> str:
     measured = len({result.process for result in run.results})
     asked = run.header.get("settings", {}).get("processes", measured)
     if measured == asked:
-        return f"{measured} processes"
+        return f"{measured} process{'es' if measured != 1 else ': a quick look'}"
     return f"{measured} of {asked} processes"
 
 
@@ -200,9 +216,9 @@ def _closing(run: Run, rows: Sequence[Row]) -> list[str]:
         for status in ("ok", "skipped", "wrong", "failed", "quarantined")
     }
     cases = len({row.case for row in contenders})
-    closing = [_legend(run, contenders)]
+    closing = _legend(run, contenders)
     closing.append(
-        f"{cases} cases: "
+        f"{cases} case{'s' if cases != 1 else ''}: "
         + ", ".join(f"{n} {words.get(s, s)}" for s, n in counts.items() if n or s == "ok")
     )
     failed = [p for p in run.header.get("plugins", []) if p.get("status") == "failed"]
@@ -215,22 +231,26 @@ def _closing(run: Run, rows: Sequence[Row]) -> list[str]:
     return closing
 
 
-def _legend(run: Run, rows: Sequence[Row]) -> str:
+def _legend(run: Run, rows: Sequence[Row]) -> list[str]:
     measured = [row for row in rows if row.latency is not None]
-    coverage = max((row.latency.coverage for row in measured if row.latency), default=0.0)
+    coverages = [row.latency.coverage for row in measured if row.latency]
+    coverage = statistics.multimode(coverages)[0] if coverages else 0.0
     floors = [process["floor"] for process in run.processes if "floor" in process]
     parts = []
     if coverage:
         parts.append(
-            f"± and [ ] are {100 * coverage:.3g} % intervals over processes; verdicts use a margin "
-            f"of {100 * MARGIN:.0f} %"
+            f"± and [ ] are {100 * coverage:.3g} % intervals over processes; a verdict needs the "
+            f"whole interval beyond, or within, {100 * MARGIN:.0f} %"
         )
     else:
-        parts.append("quick look: too few processes for an interval or a verdict")
+        parts.append("a quick look: fewer than 5 processes give no interval and no verdict")
     if any(row.roof_share is not None for row in measured):
         parts.append("roof: speed of copying the compulsory bytes = 100 %")
     if any(row.errors for row in measured):
-        parts.append("error: largest relative error against float64")
+        parts.append(
+            "error: largest relative error against float64, in rounding steps of the dtype (eps) "
+            "where it is small; in brackets the baseline's"
+        )
     if floors:
         parts.append(f"an empty call takes {text.duration(min(floors))}")
-    return "; ".join(parts)
+    return parts

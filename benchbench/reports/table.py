@@ -7,19 +7,31 @@ import os
 import shutil
 import sys
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from benchbench.contract import Run
-from benchbench.reports.sheet import RIGHT, Document, Group, Sheet, document
+from benchbench.reports.sheet import (
+    METRIC,
+    NOTES,
+    Document,
+    Group,
+    Sheet,
+    document,
+    is_number,
+    title,
+)
 
 WIDTH = 120
+NARROWEST = 60
+GAP = 2
+NOTES_WIDTH = 12
+"""Notes wrap, to no less than this."""
 STYLES = {"faster": "green", "slower": "red", "baseline": "bold"}
-LAST = ("notes", "memory", "baseline's", "±", "quality")
-"""Columns to leave out, in this order, when the terminal is too narrow."""
+DISPENSABLE = ("memory", "rate", "±", "error", "roof")
+"""Columns to leave out, in this order, where the terminal is too narrow."""
 
 
 def render(run: Run) -> str:
@@ -27,14 +39,17 @@ def render(run: Run) -> str:
     return draw(document(run))
 
 
-def draw(content: Document) -> str:
-    """Draw a document for the terminal that standard output is, or 120 columns wide."""
+def draw(content: Document, width: int | None = None) -> str:
+    """Draw a document ``width`` columns wide: the terminal's, ``COLUMNS``, or 120 in a pipe."""
     is_terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    width = shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+    if width is None:
+        width = shutil.get_terminal_size((WIDTH, 24)).columns
+        if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+            width = WIDTH
     buffer = io.StringIO()
     console = Console(
         file=buffer,
-        width=max(width, 60),
+        width=max(width, NARROWEST),
         force_terminal=is_terminal,
         color_system="auto" if is_terminal else None,
         highlight=False,
@@ -52,32 +67,49 @@ def draw(content: Document) -> str:
 
 
 def _draw_sheet(console: Console, sheet: Sheet) -> None:
-    columns = _fitting(sheet, console.width)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 1))
-    for column in columns:
-        last = column == columns[-1] and column in ("notes", "quality")
-        table.add_column(
-            column,
-            justify="right" if column in RIGHT else "left",
-            no_wrap=not last,
-            header_style="",
-        )
-    remarks: list[tuple[Group, tuple[str, str, str]]] = []
-    for index, group in enumerate(sheet.groups):
+    columns, left_out = _fitting(sheet, console.width)
+    widths = _widths(sheet, columns)
+    if NOTES in columns:
+        others = sum(widths[column] + GAP for column in columns if column != NOTES)
+        widths[NOTES] = max(NOTES_WIDTH, min(widths[NOTES], console.width - others))
+    measured = [group for group in sheet.groups if group.lines]
+    if measured:
+        console.print(_grid(columns, widths, [({c: title(c) for c in columns}, "dim")]))
+        console.print("─" * (sum(widths.values()) + GAP * (len(columns) - 1)), style="dim")
+    for index, group in enumerate(measured):
         if index:
-            table.add_section()
+            console.print()
         if group.label:
-            table.add_row(Text(group.label, style="italic"))
-        for line in group.lines:
-            style = STYLES.get(line.tone, "")
-            table.add_row(*(Text(line.cells.get(column, ""), style=style) for column in columns))
-        remarks += [(group, remark) for remark in group.remarks]
-    if any(group.lines for group in sheet.groups):
-        console.print(table)
+            console.print(Text(group.label, style="italic"))
+        lines = [(line.cells, STYLES.get(line.tone, "")) for line in group.lines]
+        console.print(_grid(columns, widths, lines))
+    if left_out:
+        console.print(
+            f"  left out for want of width: {', '.join(map(title, left_out))}", style="dim"
+        )
+    remarks = [(group, remark) for group in sheet.groups for remark in group.remarks]
     for (contender, status, reason), labels in _merged(remarks).items():
         where = f" [{'; '.join(labels)}]" if labels and len(labels) < len(sheet.groups) else ""
         style = "dim" if status == "unavailable" else "bold red"
         console.print(Text(f"  {contender} {status}{where}: {reason}", style=style))
+
+
+def _grid(
+    columns: tuple[str, ...],
+    widths: dict[str, int],
+    lines: list[tuple[dict[str, str], str]],
+) -> Table:
+    """Lines under each other; the same widths for every group keep a sheet aligned."""
+    grid = Table.grid(padding=(0, GAP))
+    for column in columns:
+        grid.add_column(
+            width=widths[column],
+            justify="right" if is_number(column) else "left",
+            no_wrap=column != NOTES,
+        )
+    for cells, style in lines:
+        grid.add_row(*(Text(cells.get(column, ""), style=style) for column in columns))
+    return grid
 
 
 def _merged(
@@ -92,21 +124,26 @@ def _merged(
     return merged
 
 
-def _fitting(sheet: Sheet, width: int) -> tuple[str, ...]:
-    """Columns that fit; the least important go first."""
-    columns = list(sheet.columns)
-    widths = {
-        column: max(
-            [len(column)]
-            + [len(line.cells.get(column, "")) for group in sheet.groups for line in group.lines]
-        )
+def _widths(sheet: Sheet, columns: tuple[str, ...]) -> dict[str, int]:
+    lines = [line for group in sheet.groups for line in group.lines]
+    return {
+        column: max([len(title(column)), *(len(line.cells.get(column, "")) for line in lines)])
         for column in columns
     }
-    labels = [len(group.label) for group in sheet.groups if group.lines]
-    widths["contender"] = max([widths["contender"], *labels])
-    for column in LAST:
-        if sum(widths[c] + 2 for c in columns) <= width:
+
+
+def _fitting(sheet: Sheet, width: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns that fit, and those left out: the least important go first."""
+    columns = list(sheet.columns)
+    widths = _widths(sheet, sheet.columns)
+    if NOTES in widths:
+        widths[NOTES] = NOTES_WIDTH
+    metrics = [column for column in columns if column.startswith(METRIC)]
+    left_out = []
+    for column in (*DISPENSABLE[:2], *reversed(metrics[1:]), *DISPENSABLE[2:], *metrics[:1]):
+        if sum(widths[c] for c in columns) + GAP * (len(columns) - 1) <= width:
             break
-        if column in columns and (column != "quality" or columns[-1] != "quality"):
+        if column in columns:
             columns.remove(column)
-    return tuple(columns)
+            left_out.append(column)
+    return tuple(columns), tuple(left_out)

@@ -73,14 +73,28 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.0995 else f"{significant(100 * share, 2)} %"
 
 
-def error(value: float) -> str:
-    """``1.2e-07``; ``exact`` for none."""
-    return "exact" if value == 0 else f"{value:.1e}"
+_EPS_LIMIT = 1e4
+"""Errors beyond so many rounding steps are written as plain relative errors."""
 
 
-def metric(name: str, value: float) -> str:
-    """``ulp 1.5``: name and value of a quality figure."""
+def error(value: float, eps: float = 0.0, beside: float | None = None) -> str:
+    """``0.52 eps (0.44)``: a relative error, with the baseline's in brackets in the same unit."""
+    in_steps = eps > 0 and value < _EPS_LIMIT * eps
+
+    def one(number: float) -> str:
+        if number == 0:
+            return "0"
+        if in_steps and number < 0.05 * eps:
+            return "<0.1"
+        return significant(number / eps, 2) if in_steps else f"{number:.1e}"
+
+    text = "exact" if value == 0 else f"{one(value)} eps" if in_steps else one(value)
+    return text if beside is None else f"{text} ({one(beside)})"
+
+
+def metric(value: float) -> str:
+    """A quality figure of a workload: three digits, no trailing zeros."""
     shown = significant(value) if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.2e}"
     if "." in shown and "e" not in shown:
         shown = shown.rstrip("0").rstrip(".")
-    return f"{name} {shown}"
+    return shown
