@@ -221,6 +221,8 @@ class Description:
     timers: Mapping[str, str] = field(default_factory=dict)
     reports: Mapping[str, str] = field(default_factory=dict)
     engines: Mapping[str, str] = field(default_factory=dict)
+    blocked: tuple[str, ...] = ()
+    """Plugins that killed the worker which described them; a run must leave them out."""
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Description:
@@ -231,6 +233,7 @@ class Description:
             timers=data["timers"],
             reports=data["reports"],
             engines=data["engines"],
+            blocked=tuple(data.get("blocked", ())),
         )
 
 

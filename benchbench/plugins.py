@@ -161,7 +161,7 @@ def load(options: LoaderOptions, announce: Callable[[str], None] | None = None) 
     manager = pluggy.PluginManager("benchbench")
     manager.add_hookspecs(hookspecs)
     entries = [_Entry(found=found, provider=found.provider) for found in find(options)]
-    _check_names(options, entries)
+    check_names(options, [entry.found for entry in entries])
     contributions: list[Contribution] = []
     for entry in entries:
         name, distribution = entry.found.name, entry.provider.distribution
@@ -186,8 +186,13 @@ def load(options: LoaderOptions, announce: Callable[[str], None] | None = None) 
     )
 
 
-def _check_names(options: LoaderOptions, entries: Sequence[_Entry]) -> None:
-    known = {e.found.name for e in entries} | {e.provider.distribution for e in entries}
+def check_names(options: LoaderOptions, found: Sequence[Found]) -> None:
+    """Allowed and blocked names must exist, or a mistyped one would do nothing, silently.
+
+    Raises:
+        UsageError: a name matches nothing.
+    """
+    known = {f.name for f in found} | {f.provider.distribution for f in found}
     for source, names in (
         ("BENCHBENCH_PLUGINS", options.allowed or ()),
         ("--no-plugin", options.blocked),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import click
 from benchbench.catalog import Description
 from benchbench.contract import Engine, PluginInfo, Report, Run, Settings
 from benchbench.errors import BenchbenchError, PluginError, UsageError, suggestion
-from benchbench.plugins import LoaderOptions
+from benchbench.plugins import LoaderOptions, check_names, find
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,15 +83,6 @@ def loader_options(files: tuple[str, ...], blocked: tuple[str, ...]) -> LoaderOp
     )
 
 
-def check_files(options: LoaderOptions) -> None:
-    """Raise a usage error for a plugin file that does not exist."""
-    for file in options.files:
-        if not Path(file).is_file():
-            raise UsageError(
-                f"--plugin {file}: there is no such file. Give the path of a Python file"
-            )
-
-
 def describe(options: LoaderOptions, settings: Settings | None = None) -> Description:
     """The catalogue's description: from the cache, or made in a worker.
 
@@ -98,7 +90,7 @@ def describe(options: LoaderOptions, settings: Settings | None = None) -> Descri
     """
     from benchbench import catalog_cache
 
-    check_files(options)
+    check_names(options, find(options))
     data = catalog_cache.read(options)
     if data is None:
         from benchbench import supervise
@@ -109,6 +101,11 @@ def describe(options: LoaderOptions, settings: Settings | None = None) -> Descri
         if all(plugin["status"] != "failed" for plugin in data["plugins"]):
             catalog_cache.write(options, data)
     return Description.from_json(data)
+
+
+def without(options: LoaderOptions, names: tuple[str, ...]) -> LoaderOptions:
+    """The same options with more plugins blocked."""
+    return replace(options, blocked=tuple(dict.fromkeys((*options.blocked, *names))))
 
 
 def report_failures(description: Description, *, strict: bool) -> None:

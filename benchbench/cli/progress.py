@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 _SPARSE_SECONDS = 30.0
+_CLEAR = "\r\033[K"
 
 
 class Progress:
-    """Takes the records of a run and tells people where it is."""
+    """Takes the records of a run and tells people where it is.
 
-    def __init__(self, processes: int, stream: TextIO | None = None) -> None:
+    Args:
+        processes: of the run.
+        stream: where to; standard error when left out.
+        verbose: also say how each case ended, and what lost workers printed.
+    """
+
+    def __init__(
+        self, processes: int, stream: TextIO | None = None, *, verbose: bool = False
+    ) -> None:
         self._processes = processes
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
+        self._verbose = verbose
         self._last = 0.0
         self._process = -1
         self._shown = False
 
     def update(self, record: Mapping[str, Any]) -> None:
         """Show a ``progress`` record, or print the text of an event."""
-        if record["type"] == "event" and record.get("text"):
-            self.say(str(record["text"]))
-        elif record["type"] == "progress":
+        kind = record["type"]
+        if kind == "progress":
             self._show(record)
+        elif kind == "event" and record.get("text"):
+            self.say(str(record["text"]))
+            if self._verbose and record.get("log"):
+                self.say(str(record["log"]).rstrip())
+        elif self._verbose and kind == "event" and record.get("kind") == "case":
+            self.say(
+                f"  {record['case']}, process {record['process'] + 1}: {record['seconds']:.2f} s"
+            )
+        elif self._verbose and kind == "result" and record["status"] != "ok":
+            self.say(f"  {record['contender']} {record['status']}: {record['reason']}")
 
     def say(self, text: str) -> None:
         """Print a line above the progress."""
@@ -47,9 +67,9 @@ class Progress:
         count = f"{record['done']}/{record['total']}"
         now = time.monotonic()
         if self._live:
-            self._clear()
             line = f"{place}  {count}{remaining}  {record['case']}"
-            print(line[:110], end="", file=self._stream, flush=True)
+            width = shutil.get_terminal_size().columns - 1
+            print(_CLEAR + line[:width], end="", file=self._stream, flush=True)
             self._shown = True
         elif process != self._process or now - self._last > _SPARSE_SECONDS:
             self._process, self._last = process, now
@@ -57,7 +77,7 @@ class Progress:
 
     def _clear(self) -> None:
         if self._live and self._shown:
-            print("\r\033[K", end="", file=self._stream, flush=True)
+            print(_CLEAR, end="", file=self._stream, flush=True)
             self._shown = False
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +14,17 @@ from benchbench.catalog import Description
 from benchbench.cli.common import (
     check_report,
     choose_engine,
-    deliver,
     describe,
     format_options,
     loader_options,
     plugin_options,
-    render,
     report_failures,
     store_option,
+    without,
 )
-from benchbench.cli.progress import Progress
-from benchbench.contract import Engine, PlannedCase, Run, Settings
-from benchbench.errors import StoreError, UsageError, suggestion
+from benchbench.cli.job import Job, resumed
+from benchbench.contract import PlannedCase, Settings
+from benchbench.errors import UsageError, suggestion
 from benchbench.plugins import LoaderOptions
 
 _DEFAULTS = Settings()
@@ -84,6 +81,9 @@ _MEBI = 1 << 20
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of inputs and orders.")
 @click.option("--resume", metavar="RUN", help="Carry on an interrupted run: an id, or 'last'.")
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Each case as it ends, and what lost workers printed."
+)
 @format_options
 @store_option
 @plugin_options
@@ -102,6 +102,7 @@ def command(
     memory_limit: int,
     seed: int,
     resume: str | None,
+    verbose: bool,
     report: str,
     output: Path | None,
     store_directory: Path | None,
@@ -123,11 +124,13 @@ def command(
     if resume is not None:
         _refuse_selection()
         stored = store.read(path := store.find(directory, resume))
-        job = _resumed(stored, path, loader_options(files, blocked), engine_name, report, strict)
-        return job.execute(report, output)
+        job = resumed(stored, path, loader_options(files, blocked), engine_name, report, strict)
+        job = replace(job, store_option=store_directory)
+        return job.execute(report, output, verbose=verbose)
     options = loader_options(files, blocked)
     description = describe(options)
     report_failures(description, strict=strict)
+    options = without(options, description.blocked)
     check_report(report, description)
     _check_timer(timer, description)
     settings = Settings(
@@ -153,9 +156,15 @@ def command(
     header = _header(settings, cases, description, options)
     writer = store.create(directory, header)
     job = Job(
-        cases=cases, settings=settings, engine=engine, options=options, writer=writer, strict=strict
+        cases=cases,
+        settings=settings,
+        engine=engine,
+        options=options,
+        writer=writer,
+        strict=strict,
+        store_option=store_directory,
     )
-    return job.execute(report, output)
+    return job.execute(report, output, verbose=verbose)
 
 
 def _header(
@@ -177,113 +186,6 @@ def _header(
         "plugin_options": to_json(options),
         "cases": to_json(cases),
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A run that is planned and has a file."""
-
-    cases: Sequence[PlannedCase]
-    settings: Settings
-    engine: Engine
-    options: LoaderOptions
-    writer: Any
-    done: frozenset[tuple[str, str, int]] = frozenset()
-    strict: bool = False
-
-    def execute(self, report: str, output: Path | None) -> int:
-        """Measure, store, print; returns the exit code."""
-        from benchbench import store, supervise
-
-        progress = Progress(self.settings.processes)
-        blocked = False
-
-        def emit(record: Mapping[str, Any]) -> None:
-            nonlocal blocked
-            self.writer.append(record)
-            blocked = blocked or record.get("kind") == "blocked"
-            progress.update(record)
-
-        code = 0
-        status = "interrupted"
-        try:
-            with _terminable():
-                supervise.execute(
-                    self.cases,
-                    settings=self.settings,
-                    engine=self.engine,
-                    options=self.options,
-                    emit=emit,
-                    done=self.done,
-                )
-            status = "complete"
-        except _Interrupted as stop:
-            code = 128 + stop.number
-        finally:
-            progress.close()
-            self.writer.close(status)
-        run = store.read(self.writer.path)
-        if run.results:
-            deliver(render(report, run, self.writer.path, self.options), output)
-        click.echo(f"results: {self.writer.path}", err=True)
-        if status == "interrupted":
-            click.echo(f"interrupted; go on with: benchbench run --resume {run.id}", err=True)
-            return code
-        if self.strict and blocked:
-            return 3
-        return int(any(r.status in ("wrong", "failed") for r in run.results))
-
-
-def _resumed(
-    run: Run,
-    path: Path,
-    given: LoaderOptions,
-    engine_name: str,
-    report: str,
-    strict: bool,
-) -> Job:
-    """A job that continues a stored run under the settings that it began with."""
-    from benchbench import store
-    from benchbench.records import from_json, planned_from_json, settings_from_json
-
-    if run.complete:
-        raise UsageError(
-            f"run {run.id} is complete; `benchbench show {run.id}` prints it, and "
-            "`benchbench run` without --resume starts another"
-        )
-    stored = dict(run.header.get("plugin_options", {}))
-    stored.update({name: tuple(v) for name, v in stored.items() if isinstance(v, list)})
-    options = from_json(LoaderOptions, stored)
-    if given.files or given.blocked:
-        options = given
-    description = describe(options)
-    report_failures(description, strict=strict)
-    check_report(report, description)
-    conflicts = store.resume_conflicts(
-        run, {**run.header, "plugins": [_plugin_record(p) for p in description.plugins]}
-    )
-    if conflicts:
-        raise StoreError(
-            f"run {run.id} cannot be continued, since it would mix what differs: "
-            f"{'; '.join(conflicts)}. Start a new run"
-        )
-    writer = store.Writer(path)
-    writer.append({"type": "resume", "at": store.now(), "command": ["benchbench", *sys.argv[1:]]})
-    return Job(
-        cases=[planned_from_json(case) for case in run.header["cases"]],
-        settings=settings_from_json(run.header["settings"]),
-        engine=choose_engine(engine_name, description, options),
-        options=options,
-        writer=writer,
-        done=frozenset(store.done(run)),
-        strict=strict,
-    )
-
-
-def _plugin_record(plugin: Any) -> Any:
-    from benchbench.records import to_json
-
-    return to_json(plugin)
 
 
 def _refuse_selection() -> None:
@@ -332,26 +234,3 @@ def _check_timer(name: str, description: Description) -> None:
             f"there is no timer {name!r}.{suggestion(name, known)} "
             f"Timers: {', '.join(sorted(known))}"
         )
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C, or a polite request to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGINT and SIGTERM end the run in order: workers are ended, the table is printed."""
-
-    def stop(number: int, frame: object) -> None:
-        raise _Interrupted(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
