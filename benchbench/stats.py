@@ -202,6 +202,40 @@ def summarise(run: Run, *, margin: float = MARGIN, level: float = LEVEL) -> list
     return rows
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """One contender in one case: a figure for each process that measured it, as logarithms."""
+
+    baseline: str
+    unit: str
+    times: tuple[float, ...] = ()
+    ratios: tuple[float, ...] = ()
+    """Over the baseline of the same process."""
+
+
+def figures(run: Run) -> dict[tuple[str, str], Figures]:
+    """What intervals are made of, by case and contender; contenders that were not measured or not
+    right have none.
+    """
+    grouped: dict[str, dict[str, list[Result]]] = {}
+    for result in run.results:
+        if result.role == "contender":
+            grouped.setdefault(result.case, {}).setdefault(result.contender, []).append(result)
+    found = {}
+    for case, contenders in grouped.items():
+        for name, results in contenders.items():
+            first = results[0]
+            measured = _by_process(results) if _status(results)[0] == "ok" else {}
+            against = _by_process(contenders.get(first.baseline, []))
+            found[case, name] = Figures(
+                baseline=first.baseline,
+                unit=first.unit,
+                times=tuple(math.log(statistics.median(r.samples)) for r in measured.values()),
+                ratios=tuple(_paired(measured, against)),
+            )
+    return found
+
+
 def _by_process(results: Iterable[Result]) -> dict[int, Result]:
     return {r.process: r for r in results if r.status == "ok" and r.samples}
 

@@ -16,13 +16,13 @@ from benchbench.errors import UsageError
 @click.option("--force", is_flag=True, help="Compare runs of different machines.")
 @store_option
 def command(old: str, new: str, force: bool, store_directory: Path | None) -> int:
-    """Compare the times of run OLD with those of run NEW (ids, paths, or 'last').
+    """Compare run OLD with run NEW (ids, their beginnings, paths, or 'last').
 
-    The two were not interleaved, so drift of the machine is in the change. For a decision run both
-    sides in one run.
+    The runs were not interleaved: contenders are compared by their ratio to the baseline of the
+    same run.
     """
     from benchbench import store
-    from benchbench.comparison import compare, different_machines
+    from benchbench.comparison import MARGIN, compare, different_machines
     from benchbench.reports import text
 
     directory = store_directory or store.default_directory()
@@ -41,14 +41,21 @@ def command(old: str, new: str, force: bool, store_directory: Path | None) -> in
         raise UsageError(
             f"the runs {before.id} and {after.id} have no case and contender in common"
         )
-    click.echo(f"old {before.id}   new {after.id}   not interleaved: drift is in the change")
+    click.echo(
+        f"old {before.id}   new {after.id}\n"
+        "Changes are of the ratio to the baseline, in which a faster or slower machine cancels; "
+        "those of a baseline\nitself (marked *) are of its time, where it does not, and get no "
+        f"verdict. Margin {100 * MARGIN:.0f} %."
+    )
+    width = max(len(change.contender) for change in changes) + 2
     case = ""
     for change in changes:
         if change.case != case:
             case = change.case
             click.echo(f"\n{case}")
         click.echo(
-            f"  {change.contender:<22} {text.duration(change.old.estimate, change.unit):>9} -> "
-            f"{text.duration(change.new.estimate, change.unit):>9}   {change.text()}"
+            f"  {change.contender + ('' if change.relative else ' *'):<{width}} "
+            f"{text.duration(change.old, change.unit):>9} -> "
+            f"{text.duration(change.new, change.unit):>9}   {change.text()}"
         )
     return 0
