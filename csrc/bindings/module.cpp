@@ -12,6 +12,14 @@ TORCH_LIBRARY(benchbench, m) {}
 namespace benchbench {
 namespace {
 
+pybind11::list instruction_sets() {
+  const char* names[8];
+  const int count = available(names, 8);
+  pybind11::list found;
+  for (int i = 0; i < count; ++i) found.append(names[i]);
+  return found;
+}
+
 pybind11::dict build_info() {
   pybind11::dict info;
   info["compiler"] = __VERSION__;
@@ -22,8 +30,15 @@ pybind11::dict build_info() {
 #else
   info["openmp"] = 0;
 #endif
+  info["instruction_set"] = kernels().name;
+  info["instruction_sets"] = instruction_sets();
   info["cuda"] = false;
   return info;
+}
+
+void choose_instruction_set(const std::string& name) {
+  TORCH_CHECK(choose(name.c_str()), "benchbench: the instruction set '", name,
+              "' is not available here; build_info() lists those that are");
 }
 
 }  // namespace
@@ -32,4 +47,8 @@ pybind11::dict build_info() {
 PYBIND11_MODULE(BENCHBENCH_MODULE, m) {
   m.doc() = "benchbench's fused kernels: direct functions; the operators are torch.ops.benchbench";
   m.def("build_info", &benchbench::build_info, "How this library was built and what it chose.");
+  m.def("choose_instruction_set", &benchbench::choose_instruction_set,
+        "Use another of build_info()['instruction_sets'] from now on, in all threads.");
+  benchbench::bind_activations(m);
+  benchbench::bind_norms(m);
 }

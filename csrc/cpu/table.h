@@ -1,0 +1,31 @@
+// The table of one instruction set's kernels; the last thing that a unit of csrc/cpu/isa/ includes.
+#pragma once
+
+#include "cpu/batch_norm.h"
+
+namespace benchbench::BB_ISA {
+
+extern const Kernels table;
+const Kernels table = {
+    BB_ISA_NAME,
+    unary_entry,
+    unary_backward_entry,
+    bias_entry,
+    bias_backward_entry,
+    gated_entry,
+    gated_backward_entry,
+    softmax_entry,
+    softmax_backward_entry,
+    norm_entry,
+    norm_backward_entry,
+    plane_moments_entry,
+    plane_apply_entry,
+    plane_sums_entry,
+    plane_gradient_entry,
+    pixel_moments_entry,
+    pixel_apply_entry,
+    pixel_sums_entry,
+    pixel_gradient_entry,
+};
+
+}  // namespace benchbench::BB_ISA
