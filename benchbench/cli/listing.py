@@ -30,24 +30,35 @@ def command(
     description = describe(loader_options(files, blocked))
     report_failures(description, strict=strict)
     kind = ""
-    for workload in select_workloads(description, patterns):
+    chosen = select_workloads(description, patterns)
+    width = max(len(workload.name) for workload in chosen)
+    for workload in chosen:
         if workload.name.split("/", 1)[0] != kind:
             kind = workload.name.split("/", 1)[0]
             click.echo(("\n" if not verbose else "") + click.style(kind, bold=True))
-        click.echo(_verbose(workload) if verbose else _brief(workload))
+        click.echo(_verbose(workload) if verbose else _brief(workload, width))
+    contenders = [info for workload in chosen for info in workload.contenders.values()]
+    unavailable = sum(bool(info.unavailable) for info in contenders)
+    click.echo(
+        f"\n{len(chosen)} workload{'s' * (len(chosen) != 1)}, {len(contenders)} contenders, "
+        f"{unavailable} of them unavailable here"
+        + ("" if verbose else "; -v shows axes, presets and what each contender is")
+    )
     return 0
 
 
-def _brief(workload: WorkloadInfo) -> str:
+def _brief(workload: WorkloadInfo, width: int) -> str:
+    """Contenders in one paragraph; those unavailable for the same reason in another."""
+    indent = width + 4
     available = [n for n, info in workload.contenders.items() if not info.unavailable]
-    lines = [_wrap(f"  {workload.name:<34} {', '.join(available)}", 37)]
+    lines = [_wrap(f"  {workload.name:<{width}}  {', '.join(available)}", indent)]
     reasons: dict[str, list[str]] = {}
     for name, info in workload.contenders.items():
         if info.unavailable:
             reasons.setdefault(info.unavailable, []).append(name)
     for reason, names in reasons.items():
-        text = f"{'':<37}unavailable: {', '.join(names)}: {reason}"
-        lines.append(click.style(_wrap(text, 39), dim=True))
+        text = f"{'':<{indent}}unavailable: {', '.join(names)}: {reason}"
+        lines.append(click.style(_wrap(text, indent + 2), dim=True))
     return "\n".join(lines)
 
 
