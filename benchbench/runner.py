@@ -29,6 +29,7 @@ from benchbench.contract import (
 from benchbench.correctness import Checker, Guard, explain
 from benchbench.errors import UsageError
 from benchbench.fingerprint import Shared
+from benchbench.heap import Heap
 from benchbench.hookspecs import hookimpl
 from benchbench.measure import Entrant, take_passes, warm_up
 from benchbench.resources import available_memory
@@ -66,6 +67,7 @@ class Runner:
         self._timers = builtin() if timers is None else timers
         self._end_stray = end_stray
         self._strays = strays
+        self._heap = Heap()
         self.phases: dict[str, float] = {}
         """Seconds that the last case spent in each phase; ``timed`` is inside samples."""
 
@@ -80,7 +82,7 @@ class Runner:
         stage: Announce,
     ) -> Sequence[Result]:
         """Build, check and time the implementations of one case."""
-        run = _CaseRun(case, workload, implementations, settings, process)
+        run = _CaseRun(case, workload, implementations, settings, process, self._heap)
         try:
             run.timer = choose(settings.timer, case.device, self._timers)
         except UsageError as error:
@@ -109,7 +111,9 @@ class _CaseRun:
         implementations: Sequence[Implementation],
         settings: Settings,
         process: int,
+        heap: Heap,
     ) -> None:
+        self.heap = heap
         self.case = case
         self.workload = workload
         self.settings = settings
@@ -156,7 +160,7 @@ class _CaseRun:
         if not self.alive:
             return
         with self.phase("warm-up"):
-            self._warm_up(checker)
+            self._warm_up()
         with self.phase("time"):
             self._time(checker)
         with self.phase("verify"):
@@ -232,18 +236,19 @@ class _CaseRun:
         for entrant in order:
             if entrant.alive and not checker.broken:
                 checker.check(entrant)
+        if checker.weigh:
+            self.heap.forget()
 
-    def _warm_up(self, checker: Checker) -> None:
+    def _warm_up(self) -> None:
         assert self.timer is not None
         timer = self.timer
         racers = self.alive
+        self.heap.reserve(entrant.signals.get("output_bytes", 0.0) for entrant in racers)
         if self.settings.roof:
             self.roof = self._build_roof()
             if self.roof is not None:
                 racers = [*racers, self.roof]
         for entrant in self.rng.sample(racers, len(racers)):
-            if entrant.role == "contender":
-                checker.poison(entrant)
             step = partial(warm_up, entrant, timer, self.settings)
             self.guard.attempt(entrant, "warm-up", step)
 
@@ -259,9 +264,6 @@ class _CaseRun:
     def _time(self, checker: Checker) -> None:
         assert self.timer is not None
         racers = self.alive + ([self.roof] if self.roof is not None and self.roof.alive else [])
-        for entrant in racers:
-            if entrant.role == "contender":
-                checker.poison(entrant)
         take_passes(
             self.rng.sample(racers, len(racers)),
             self.timer,
