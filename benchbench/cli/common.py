@@ -83,23 +83,28 @@ def loader_options(files: tuple[str, ...], blocked: tuple[str, ...]) -> LoaderOp
     )
 
 
-def describe(options: LoaderOptions, settings: Settings | None = None) -> Description:
+def describe(options: LoaderOptions, *, retry_failed: bool = True) -> Description:
     """The catalogue's description: from the cache, or made in a worker.
 
-    A description in which a plugin failed is not kept, since what failed may be mended outside.
+    What made a plugin fail may have been mended where the cache cannot see it, so a description
+    with a failure is made anew, unless ``retry_failed`` is False.
+
+    Raises:
+        UsageError: a plugin file or name does not exist.
+        WorkerDied: no worker can be started.
     """
     from benchbench import catalog_cache
 
     check_names(options, find(options))
     data = catalog_cache.read(options)
-    if data is None:
+    failed = data is not None and any(p["status"] == "failed" for p in data["plugins"])
+    if data is None or (failed and retry_failed):
         from benchbench import supervise
         from benchbench.engines.local import LocalEngine
 
         click.echo("loading plugins ...", err=True)
-        data = supervise.describe(LocalEngine(), options, settings or Settings())
-        if all(plugin["status"] != "failed" for plugin in data["plugins"]):
-            catalog_cache.write(options, data)
+        data = supervise.describe(LocalEngine(), options, Settings())
+        catalog_cache.write(options, data)
     return Description.from_json(data)
 
 

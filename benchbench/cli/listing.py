@@ -27,7 +27,7 @@ def command(
     """List workloads and contenders; what is unavailable here, and why."""
     from benchbench.plan import select_workloads
 
-    description = describe(loader_options(files, blocked))
+    description = describe(loader_options(files, blocked), retry_failed=False)
     report_failures(description, strict=strict)
     kind = ""
     chosen = select_workloads(description, patterns)
