@@ -1,0 +1,109 @@
+"""Activations as functions, with torch's names, arguments and defaults.
+
+Importing this module loads the kernels. Each function calls a cached operator overload, which saves
+the lookup by name on every call. Inputs may be float32, bfloat16, float16 or float64 and of any
+strides; outputs of elementwise functions keep the memory order of dense inputs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchbench import native
+
+native.load()
+
+_ops = torch.ops.benchbench
+_relu = _ops.relu.default
+_sigmoid = _ops.sigmoid.default
+_tanh = _ops.tanh.default
+_gelu = _ops.gelu.default
+_gelu_tanh = _ops.gelu_tanh.default
+_silu = _ops.silu.default
+_bias_relu = _ops.bias_relu.default
+_bias_gelu = _ops.bias_gelu.default
+_bias_gelu_tanh = _ops.bias_gelu_tanh.default
+_bias_silu = _ops.bias_silu.default
+_swiglu = _ops.swiglu.default
+_geglu = _ops.geglu.default
+_reglu = _ops.reglu.default
+_softmax = _ops.softmax.default
+
+
+def relu(input: Tensor) -> Tensor:
+    """``max(x, 0)``; a nan stays one."""
+    return _relu(input)  # type: ignore[no-any-return]
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """``1 / (1 + e^-x)``."""
+    return _sigmoid(input)  # type: ignore[no-any-return]
+
+
+def tanh(input: Tensor) -> Tensor:
+    """Hyperbolic tangent."""
+    return _tanh(input)  # type: ignore[no-any-return]
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """``x Phi(x)``, or its approximation by tanh.
+
+    Raises:
+        ValueError: ``approximate`` is neither ``none`` nor ``tanh``.
+    """
+    if approximate == "none":
+        return _gelu(input)  # type: ignore[no-any-return]
+    _check_approximate(approximate)
+    return _gelu_tanh(input)  # type: ignore[no-any-return]
+
+
+def silu(input: Tensor) -> Tensor:
+    """``x sigmoid(x)``, also called swish."""
+    return _silu(input)  # type: ignore[no-any-return]
+
+
+def bias_relu(input: Tensor, bias: Tensor) -> Tensor:
+    """``relu(x + b)``; ``input`` is (..., n), ``bias`` (n,)."""
+    return _bias_relu(input, bias)  # type: ignore[no-any-return]
+
+
+def bias_gelu(input: Tensor, bias: Tensor, approximate: str = "none") -> Tensor:
+    """``gelu(x + b)``; ``input`` is (..., n), ``bias`` (n,)."""
+    if approximate == "none":
+        return _bias_gelu(input, bias)  # type: ignore[no-any-return]
+    _check_approximate(approximate)
+    return _bias_gelu_tanh(input, bias)  # type: ignore[no-any-return]
+
+
+def bias_silu(input: Tensor, bias: Tensor) -> Tensor:
+    """``silu(x + b)``; ``input`` is (..., n), ``bias`` (n,)."""
+    return _bias_silu(input, bias)  # type: ignore[no-any-return]
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """``silu(gate) * up``; equal shapes."""
+    return _swiglu(gate, up)  # type: ignore[no-any-return]
+
+
+def geglu(gate: Tensor, up: Tensor) -> Tensor:
+    """``gelu(gate) * up``; equal shapes."""
+    return _geglu(gate, up)  # type: ignore[no-any-return]
+
+
+def reglu(gate: Tensor, up: Tensor) -> Tensor:
+    """``relu(gate) * up``; equal shapes."""
+    return _reglu(gate, up)  # type: ignore[no-any-return]
+
+
+def softmax(input: Tensor, dim: int = -1) -> Tensor:
+    """Softmax along ``dim``. Another dimension than the last costs a transposed copy."""
+    if dim in (-1, input.dim() - 1):
+        return _softmax(input)  # type: ignore[no-any-return]
+    moved: Tensor = _softmax(input.movedim(dim, -1))
+    return moved.movedim(-1, dim)
+
+
+def _check_approximate(approximate: str) -> None:
+    if approximate != "tanh":
+        raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")

@@ -1,0 +1,128 @@
+"""Drop-in modules: subclasses of torch's with another forward.
+
+Names, arguments, defaults, parameters and buffers are torch's, so state dicts go both ways, and
+``isinstance(module, torch.nn.LayerNorm)`` stays true.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from benchbench.fused import activations, norms
+
+
+class ReLU(nn.ReLU):
+    """``torch.nn.ReLU``; in place falls back to torch's, which writes nothing twice."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return super().forward(input) if self.inplace else activations.relu(input)
+
+
+class Sigmoid(nn.Sigmoid):
+    """``torch.nn.Sigmoid``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return activations.sigmoid(input)
+
+
+class Tanh(nn.Tanh):
+    """``torch.nn.Tanh``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return activations.tanh(input)
+
+
+class GELU(nn.GELU):
+    """``torch.nn.GELU``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return activations.gelu(input, self.approximate)
+
+
+class SiLU(nn.SiLU):
+    """``torch.nn.SiLU``; in place falls back to torch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return super().forward(input) if self.inplace else activations.silu(input)
+
+
+class Softmax(nn.Softmax):
+    """``torch.nn.Softmax``; without a dimension falls back to torch's rule and warning."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply along ``dim``."""
+        if self.dim is None:
+            return super().forward(input)
+        return activations.softmax(input, self.dim)
+
+
+class LayerNorm(nn.LayerNorm):
+    """``torch.nn.LayerNorm``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise the last dimensions."""
+        return norms.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.RMSNorm):
+    """``torch.nn.RMSNorm``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimensions."""
+        return norms.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+
+class _FusedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Forward of torch's batch norm, statistics included, with our kernel at its end."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise each channel of (N, C, ...)."""
+        return self._fused(input, None, relu=False)
+
+    def _fused(self, input: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:  # cumulative average
+                momentum = 1.0 / float(self.num_batches_tracked)
+        # Without running statistics, evaluation uses those of the batch, as torch does.
+        training = self.training or (self.running_mean is None and self.running_var is None)
+        keeps = not self.training or self.track_running_stats
+        return norms._batch_norm(
+            input,
+            residual,
+            self.running_mean if keeps else None,
+            self.running_var if keeps else None,
+            self.weight,
+            self.bias,
+            training,
+            momentum,
+            self.eps,
+            relu,
+        )
+
+
+class BatchNorm1d(_FusedBatchNorm, nn.BatchNorm1d):
+    """``torch.nn.BatchNorm1d``."""
+
+
+class BatchNorm2d(_FusedBatchNorm, nn.BatchNorm2d):
+    """``torch.nn.BatchNorm2d``."""
+
+
+class BatchNorm3d(_FusedBatchNorm, nn.BatchNorm3d):
+    """``torch.nn.BatchNorm3d``."""
+
+
+class BatchNormReLU2d(BatchNorm2d):
+    """``relu(batch_norm(input))``, or with a residual ``relu(batch_norm(input) + residual)``."""
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Normalise each channel, add, and rectify in one pass."""
+        return self._fused(input, residual, relu=True)
