@@ -1,4 +1,4 @@
-"""The parent's side of a run: start workers, watch them, attribute what goes wrong, hand on rows.
+"""The parent's side of a run: attribute what goes wrong, run it again without, hand on rows.
 
 A worker that dies, hangs or takes too much memory costs the contender that was announced last its
 rows in that case, for the rest of the run, and nobody else anything: a new worker runs the case
@@ -12,229 +12,21 @@ A plugin that kills the worker while it is loaded is left out for the rest of th
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from benchbench import roof
-from benchbench.contract import (
-    Connection,
-    Engine,
-    PlannedCase,
-    Result,
-    Settings,
-    Stage,
-    WorkerSpec,
-)
-from benchbench.errors import BenchbenchError, UsageError, WorkerDied
+from benchbench.contract import Engine, PlannedCase, Result, Settings, Stage
+from benchbench.errors import BenchbenchError
 from benchbench.plugins import LoaderOptions
 from benchbench.records import result_from_json, to_json
-from benchbench.resources import available_memory
+from benchbench.watch import ATTEMPTS, Lost, Record, Watch, Workers, crash_place, ended
 
-POLL_SECONDS = 0.1
-LOADING_SECONDS = 120.0
-"""Least time for starting the interpreter and importing torch, whatever the timeout."""
-ATTEMPTS = 3
-"""Workers in a row that may die without anybody to blame."""
 LOSSES = 3
 """Workers that one implementation may cost before it is left out of all further cases."""
-SHARE_OF_MEMORY = 0.8
-LOG_TAIL = 6000
-
-Record = Mapping[str, Any]
-
-
-class _Lost(Exception):
-    """A worker is gone. Says why, and what it had announced last."""
-
-    def __init__(self, reason: str, log: str, watch: _Watch) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.log = log[-LOG_TAIL:].strip()
-        self.case, self.contender, self.stage = watch.case, watch.contender, watch.stage
-        self.plugin = watch.plugin
-
-
-class _Watch:
-    """Receives from one worker, with a deadline for each step and a limit on memory."""
-
-    def __init__(self, connection: Connection, settings: Settings) -> None:
-        self.connection = connection
-        self.case = self.contender = self.plugin = ""
-        self.stage: Stage = ""
-        self._timeout = settings.timeout
-        self._limit = settings.memory_limit or int(SHARE_OF_MEMORY * available_memory())
-        self._polled = 0.0
-
-    def ask(
-        self, message: Record, answers: Collection[str], patience: float | None
-    ) -> Iterator[Record]:
-        """Send a message and give every answer up to and with one of type ``answers``.
-
-        Args:
-            message: to the worker.
-            answers: types that end the exchange.
-            patience: seconds that one step may take; every announcement starts a new step. None
-                waits for ever.
-
-        Raises:
-            _Lost: the worker died, or had to be killed.
-        """
-        self.case = self.contender = ""
-        self.stage = ""
-        self.connection.send(message)
-        yield from self.listen(answers, patience)
-
-    def listen(self, answers: Collection[str], patience: float | None) -> Iterator[Record]:
-        """Give every message up to and with one of type ``answers``; see :meth:`ask`."""
-        begun = time.monotonic()
-        while True:
-            try:
-                message = self.connection.receive(POLL_SECONDS)
-            except WorkerDied as error:
-                raise _Lost(error.reason, error.log, self) from None
-            now = time.monotonic()
-            if message is not None:
-                begun = now
-                kind = message["type"]
-                if kind == "stage":
-                    self.case, self.contender = message["case"], message["contender"]
-                    self.stage = message["stage"]
-                elif kind == "loading":
-                    self.plugin = message["plugin"]
-                    patience = self._timeout if self.plugin else self._loading_patience()
-                else:
-                    yield message
-                    if kind in answers:
-                        return
-            elif patience is not None and now - begun > patience:
-                self._end(f"it hung: no progress for {patience:g} s, so it was killed")
-            if now - self._polled > POLL_SECONDS:
-                self._polled = now
-                self._check_memory()
-
-    def _loading_patience(self) -> float:
-        return max(self._timeout, LOADING_SECONDS)
-
-    def wait_ready(self) -> Record:
-        """Wait until the worker has loaded every plugin.
-
-        Raises:
-            _Lost: it died on the way.
-            BenchbenchError: it reports that it cannot work.
-        """
-        for message in self.listen(("ready", "error"), self._loading_patience()):
-            if message["type"] == "error":
-                raise BenchbenchError(f"a worker cannot start: {message['why']}")
-            if message["type"] == "ready":
-                self.plugin = ""
-                return message
-        raise AssertionError("unreachable")
-
-    def _check_memory(self) -> None:
-        used = self.connection.resident_bytes()
-        if used > self._limit:
-            self._end(
-                f"it used {_gib(used)} of memory, more than the limit of {_gib(self._limit)}, "
-                "so it was killed"
-            )
-
-    def _end(self, reason: str) -> None:
-        self.connection.kill()
-        raise _Lost(reason, self.connection.log(), self)
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.3g} GiB"
-
-
-class _Workers:
-    """Starts workers, leaving out plugins that killed one before."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        options: LoaderOptions,
-        settings: Settings,
-        tell: Callable[[Record], None],
-    ) -> None:
-        reason = engine.unavailable()
-        if reason is not None:
-            raise UsageError(f"the engine {engine.name!r} cannot start workers here: {reason}")
-        self._engine = engine
-        self._options = options
-        self._settings = settings
-        self._tell = tell
-        self.blocked: dict[str, str] = {}
-        self.logs: dict[str, str] = {}
-        self._deaths = 0
-
-    def start(self, process: int) -> tuple[_Watch, Record]:
-        """A worker that has loaded its plugins, and its ``ready`` message.
-
-        Raises:
-            WorkerDied: three in a row died with no plugin to blame.
-            BenchbenchError: a worker reports that it cannot work.
-        """
-        while True:
-            options = replace(self._options, blocked=(*self._options.blocked, *self.blocked))
-            spec = WorkerSpec(process=process, settings=self._settings, plugins=to_json(options))
-            watch = _Watch(self._engine.start(spec), self._settings)
-            try:
-                return watch, watch.wait_ready()
-            except _Lost as lost:
-                self.lose(lost, "while it was loaded")
-            except BaseException:
-                watch.connection.kill()
-                raise
-
-    def lose(self, lost: _Lost, when: str) -> None:
-        """Leave out the plugin that a worker died of.
-
-        Raises:
-            WorkerDied: no plugin is to blame, three times in a row.
-        """
-        if lost.plugin and lost.plugin not in self.blocked:
-            reason = f"it took the worker down {when}: {lost.reason}"
-            self.blocked[lost.plugin] = reason
-            self.logs[lost.plugin] = lost.log
-            self._deaths = 0
-            self._tell(
-                {
-                    "type": "event",
-                    "kind": "blocked",
-                    "plugin": lost.plugin,
-                    "text": f"plugin {lost.plugin!r} is left out: {reason}",
-                    "log": lost.log,
-                }
-            )
-            return
-        self._deaths += 1
-        if self._deaths >= ATTEMPTS:
-            raise WorkerDied(
-                f"{self._deaths} workers in a row died before they could work: {lost.reason}. "
-                f"`python -c 'import torch'` shows whether torch is usable; the last worker "
-                f"printed: {lost.log or '(nothing)'}",
-                lost.log,
-            )
-
-
-@contextmanager
-def _ended(workers: list[_Watch]) -> Iterator[None]:
-    """Close the workers in the list in the end; kill them when anything was raised."""
-    try:
-        yield
-    except BaseException:
-        for watch in workers:
-            watch.connection.kill()
-        raise
-    for watch in workers:
-        watch.connection.close()
 
 
 def describe(engine: Engine, options: LoaderOptions, settings: Settings) -> dict[str, Any]:
@@ -248,9 +40,9 @@ def describe(engine: Engine, options: LoaderOptions, settings: Settings) -> dict
         WorkerDied: workers die with no plugin to blame.
         UsageError: a plugin file or name does not exist.
     """
-    workers = _Workers(engine, options, settings, lambda record: None)
-    live: list[_Watch] = []
-    with _ended(live):
+    workers = Workers(engine, options, settings, lambda record: None)
+    live: list[Watch] = []
+    with ended(live):
         while True:
             watch, _ = workers.start(0)
             live[:] = [watch]
@@ -258,12 +50,12 @@ def describe(engine: Engine, options: LoaderOptions, settings: Settings) -> dict
                 for message in watch.ask({"type": "describe"}, ["catalogue"], settings.timeout):
                     if message["type"] == "catalogue":
                         return _with_blocked(message["description"], workers)
-            except _Lost as lost:
+            except Lost as lost:
                 live.clear()
                 workers.lose(lost, "while it was asked what is available")
 
 
-def _with_blocked(description: dict[str, Any], workers: _Workers) -> dict[str, Any]:
+def _with_blocked(description: dict[str, Any], workers: Workers) -> dict[str, Any]:
     for info in description["plugins"]:
         name = info["provider"]["plugin"]
         if name in workers.blocked:
@@ -281,9 +73,9 @@ def render(engine: Engine, options: LoaderOptions, report_name: str, run_path: s
         BenchbenchError: the report raised, or took its worker down.
     """
     settings = Settings()
-    workers = _Workers(engine, options, settings, lambda record: None)
-    live: list[_Watch] = []
-    with _ended(live):
+    workers = Workers(engine, options, settings, lambda record: None)
+    live: list[Watch] = []
+    with ended(live):
         watch, _ = workers.start(0)
         live.append(watch)
         request = {"type": "render", "report": report_name, "path": str(run_path)}
@@ -293,7 +85,7 @@ def render(engine: Engine, options: LoaderOptions, report_name: str, run_path: s
                     return str(message["text"])
                 if message["type"] == "error":
                     break
-        except _Lost as lost:
+        except Lost as lost:
             live.clear()
             why = f"the worker was lost: {lost.reason}"
         else:
@@ -352,7 +144,7 @@ class _Execution:
     ) -> None:
         self.settings = settings
         self.emit = emit
-        self.workers = _Workers(engine, options, settings, emit)
+        self.workers = Workers(engine, options, settings, emit)
         finished = set(done)
         self.queues = {
             process: self._shuffled(
@@ -385,10 +177,10 @@ class _Execution:
             self._progress(None, self.settings.processes - 1)
 
     def _run_process(self, process: int, queue: deque[PlannedCase]) -> None:
-        live: list[_Watch] = []
+        live: list[Watch] = []
         shown: set[tuple[str, str]] = set()
         restart = 0
-        with _ended(live):
+        with ended(live):
             while queue:
                 planned = queue[0]
                 self._progress(planned, process)
@@ -403,7 +195,7 @@ class _Execution:
                         restart += 1
                         continue  # preparing may have excluded contenders of this case
                     self._run_case(live[0], planned, names, process)
-                except _Lost as lost:
+                except Lost as lost:
                     live.clear()
                     self._attribute(planned, names, lost, process)
                     continue
@@ -444,7 +236,7 @@ class _Execution:
         )
         self.emit({"type": "result", **to_json(result)})
 
-    def _start(self, process: int, restart: int) -> _Watch:
+    def _start(self, process: int, restart: int) -> Watch:
         while True:
             watch, ready = self.workers.start(process)
             self.emit(
@@ -460,7 +252,7 @@ class _Execution:
                 return watch
             try:
                 self._prepare(watch)
-            except _Lost as lost:
+            except Lost as lost:
                 self._lose_preparation(lost)
                 continue
             except BaseException:
@@ -469,7 +261,7 @@ class _Execution:
             self.prepared = True
             return watch
 
-    def _prepare(self, watch: _Watch) -> None:
+    def _prepare(self, watch: Watch) -> None:
         """One-time work of the implementations, before anything is timed; may take any time."""
         params: dict[str, list[Any]] = {}
         for planned in {c.case.id: c for queue in self.queues.values() for c in queue}.values():
@@ -486,7 +278,7 @@ class _Execution:
             else:
                 self._pass_on(message)
 
-    def _lose_preparation(self, lost: _Lost) -> None:
+    def _lose_preparation(self, lost: Lost) -> None:
         if lost.stage != "prepare" or not lost.contender:
             self.workers.lose(lost, "before preparation")
             return
@@ -496,7 +288,7 @@ class _Execution:
             self._event("died", f"{identity}: {reason}", log=lost.log)
 
     def _run_case(
-        self, watch: _Watch, planned: PlannedCase, names: tuple[str, ...], process: int
+        self, watch: Watch, planned: PlannedCase, names: tuple[str, ...], process: int
     ) -> None:
         request = {
             "type": "run",
@@ -528,7 +320,7 @@ class _Execution:
         self.case_seconds.append(time.monotonic() - started)
 
     def _attribute(
-        self, planned: PlannedCase, names: tuple[str, ...], lost: _Lost, process: int
+        self, planned: PlannedCase, names: tuple[str, ...], lost: Lost, process: int
     ) -> None:
         """Decide who is left out of the case because a worker was lost in it."""
         case_id = planned.case.id
@@ -584,19 +376,6 @@ class _Execution:
                 "seconds_left": left,
             }
         )
-
-
-def crash_place(log: str) -> str:
-    """Where Python's fault handler saw a crash: `` at file.py:12``, or an empty text.
-
-    The innermost frame outside installed packages and the standard library; else the innermost.
-    """
-    _, found, trace = log.rpartition("Fatal Python error")
-    frames = re.findall(r'^  File "([^"]+)", line (\d+)', trace, re.MULTILINE) if found else []
-    own = [f for f in frames if "site-packages" not in f[0] and "/lib/python" not in f[0]]
-    for path, line in (own or frames)[:1]:
-        return f" at {Path(path).name}:{line}"
-    return ""
 
 
 def _checked(message: Record) -> Record:

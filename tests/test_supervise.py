@@ -14,7 +14,8 @@ from benchbench.engines.local import LocalEngine
 from benchbench.errors import BenchbenchError, UsageError, WorkerDied
 from benchbench.plan import plan
 from benchbench.plugins import LoaderOptions
-from benchbench.supervise import crash_place, describe, execute, render
+from benchbench.supervise import describe, execute, render
+from benchbench.watch import crash_place
 
 ZOO = Path(__file__).parent / "zoo" / "runtime"
 SETTINGS = Settings(processes=2, timeout=0.5, memory_limit=1000)
