@@ -30,7 +30,7 @@ GAP = 2
 NOTES_WIDTH = 12
 """Notes wrap, to no less than this."""
 STYLES = {"faster": "green", "slower": "red", "baseline": "bold"}
-DISPENSABLE = ("memory", "rate", "±", "error", "roof")
+DISPENSABLE = ("rate", "memory", "±", "error", "roof")
 """Columns to leave out, in this order, where the terminal is too narrow."""
 
 
@@ -73,9 +73,13 @@ def _draw_sheet(console: Console, sheet: Sheet) -> None:
         others = sum(widths[column] + GAP for column in columns if column != NOTES)
         widths[NOTES] = max(NOTES_WIDTH, min(widths[NOTES], console.width - others))
     measured = [group for group in sheet.groups if group.lines]
+    total = sum(widths.values()) + GAP * (len(columns) - 1)
+    prose = console.width
+    # A line that cannot be made to fit is longer than the terminal; cut names help nobody.
+    console.width = max(total, prose)
     if measured:
         console.print(_grid(columns, widths, [({c: title(c) for c in columns}, "dim")]))
-        console.print("─" * (sum(widths.values()) + GAP * (len(columns) - 1)), style="dim")
+        console.print("─" * total, style="dim")
     for index, group in enumerate(measured):
         if index:
             console.print()
@@ -83,6 +87,7 @@ def _draw_sheet(console: Console, sheet: Sheet) -> None:
             console.print(Text(group.label, style="italic"))
         lines = [(line.cells, STYLES.get(line.tone, "")) for line in group.lines]
         console.print(_grid(columns, widths, lines))
+    console.width = prose
     if left_out:
         console.print(
             f"  left out for want of width: {', '.join(map(title, left_out))}", style="dim"
