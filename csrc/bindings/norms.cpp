@@ -157,13 +157,13 @@ struct Rows : torch::autograd::Function<Rows> {
     return op.call(input, residual, weight, bias, eps, rms);
   }
   static variable_list forward(AutogradContext* context, const Tensor& input,
-                               const Tensor& residual, const Tensor& weight, const Tensor& bias,
-                               double eps, bool rms) {
-    auto [y, sum, mean, rstd] =
-        call(input, given(residual), given(weight), given(bias), eps, rms);
-    context->save_for_backward({residual.defined() ? sum : input, weight, bias, mean, rstd});
+                               const OptionalTensor& residual, const OptionalTensor& weight,
+                               const OptionalTensor& bias, double eps, bool rms) {
+    auto [y, sum, mean, rstd] = call(input, residual, weight, bias, eps, rms);
+    context->save_for_backward(
+        {residual.has_value() ? sum : input, unwrap(weight), unwrap(bias), mean, rstd});
     context->saved_data["rms"] = rms;
-    context->saved_data["residual"] = residual.defined();
+    context->saved_data["residual"] = residual.has_value();
     context->mark_non_differentiable({mean, rstd});
     context->set_materialize_grads(false);
     return {y, sum, mean, rstd};
@@ -203,7 +203,7 @@ RowResult norm_rows_autograd(const Tensor& input, const OptionalTensor& residual
                              bool rms) {
   if (!wants_grad({input, unwrap(residual), unwrap(weight), unwrap(bias)}))
     return Rows::call(input, residual, weight, bias, eps, rms);
-  auto r = Rows::apply(input, unwrap(residual), unwrap(weight), unwrap(bias), eps, rms);
+  auto r = Rows::apply(input, residual, weight, bias, eps, rms);
   return {r[0], r[1], r[2], r[3]};
 }
 
@@ -448,15 +448,16 @@ struct Batch : torch::autograd::Function<Batch> {
     return op.call(input, residual, weight, bias, running_mean, running_var, training, eps, relu);
   }
   static variable_list forward(AutogradContext* context, const Tensor& input,
-                               const Tensor& residual, const Tensor& weight, const Tensor& bias,
-                               const Tensor& running_mean, const Tensor& running_var,
-                               bool training, double eps, bool relu) {
+                               const OptionalTensor& residual, const OptionalTensor& weight,
+                               const OptionalTensor& bias, const OptionalTensor& running_mean,
+                               const OptionalTensor& running_var, bool training, double eps,
+                               bool relu) {
     auto [y, mean, rstd, variance] =
-        call(input, given(residual), given(weight), given(bias), given(running_mean),
-             given(running_var), training, eps, relu);
-    context->save_for_backward({input, relu ? y : Tensor(), weight, bias, mean, rstd});
+        call(input, residual, weight, bias, running_mean, running_var, training, eps, relu);
+    context->save_for_backward(
+        {input, relu ? y : Tensor(), unwrap(weight), unwrap(bias), mean, rstd});
     context->saved_data["training"] = training;
-    context->saved_data["residual"] = residual.defined() && residual.requires_grad();
+    context->saved_data["residual"] = residual.has_value() && residual->requires_grad();
     context->mark_non_differentiable({mean, rstd, variance});
     return {y, mean, rstd, variance};
   }
@@ -488,8 +489,8 @@ BatchResult batch_norm_autograd(const Tensor& input, const OptionalTensor& resid
   if (!wants_grad({input, unwrap(residual), unwrap(weight), unwrap(bias)}))
     return Batch::call(input, residual, weight, bias, running_mean, running_var, training, eps,
                        relu);
-  auto r = Batch::apply(input, unwrap(residual), unwrap(weight), unwrap(bias),
-                        unwrap(running_mean), unwrap(running_var), training, eps, relu);
+  auto r = Batch::apply(input, residual, weight, bias, running_mean, running_var, training, eps,
+                        relu);
   return {r[0], r[1], r[2], r[3]};
 }
 
