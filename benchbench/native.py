@@ -1,12 +1,13 @@
-"""The compiled kernels: find the sources, use what is prebuilt, or compile on first use.
+"""The compiled kernels: use what is built, or compile them on first use.
 
 Three places, in this order: a library that was built into the installation
-(``pip install --no-build-isolation``), one in the cache directory, or a fresh compile into it. The
-cache key hashes sources, flags, torch, compiler and architecture, so a library is never used with
-anything but what it was made for.
+(``pip install --no-build-isolation``), one in the cache directory, or a fresh compile into it. A
+library is used only where it fits: same sources, torch, Python and processor. The cache's key
+hashes compiler, flags, CUDA and architectures too.
 
-``BENCHBENCH_BUILD=0`` never compiles, ``1`` always compiles anew, ``auto`` (the default) compiles
-when nothing fits.
+``BENCHBENCH_BUILD`` decides what happens when nothing fits: ``auto`` (the default) compiles where
+there is a compiler; ``0`` never compiles, the kernels are unavailable; ``1`` insists, so that a
+kernel which cannot be built is a failure and no unavailable contender (for CI).
 """
 
 from __future__ import annotations
@@ -15,23 +16,31 @@ import importlib.util
 import json
 import logging
 import os
-import shutil
-import subprocess
-import sys
-import time
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from benchbench.catalog_cache import cache_directory
-from benchbench.errors import NativeError
-from benchbench.native_recipe import MODULE, Recipe, compiler, recipe, source_root
+from benchbench.errors import NativeError, UsageError
+from benchbench.native_compile import MEND, compile_library
+from benchbench.native_recipe import (
+    MODULE,
+    Recipe,
+    compiler,
+    fits,
+    recipe,
+    source_root,
+    torch_version,
+)
 
 log = logging.getLogger("benchbench")
 
-MEND = "then run `benchbench build`"
 _LOCK_NOTICE = 2.0
+"""Seconds of waiting for another process before saying so."""
+_NO_COMPILER = f"no C++ compiler found; install g++ (apt install g++) or set CXX, {MEND}"
+_FORBIDDEN = f"the kernels are not built and BENCHBENCH_BUILD=0 forbids it; unset it, {MEND}"
+_NO_SOURCES = "the kernels' sources are not installed; reinstall benchbench"
 
 
 @cache
@@ -41,51 +50,51 @@ def load() -> ModuleType:
     Raises:
         NativeError: it cannot be built or loaded; the message says how to mend it.
     """
-    import torch  # noqa: F401  (its libraries must be loaded before ours)
+    import torch  # noqa: F401  (our library finds torch's by name among those already loaded)
 
-    found = prebuilt()
-    path = found if found is not None and _mode() != "1" else build()
-    return _import(path)
+    path = prebuilt() or build()
+    spec = importlib.util.spec_from_file_location(MODULE, path)
+    if spec is None or spec.loader is None:
+        raise NativeError(f"{path} is no extension module of this Python; run `benchbench build`")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise NativeError(
+            f"the fused kernels in {path} cannot be loaded: {error}. "
+            "Run `benchbench build --force` to compile them anew"
+        ) from error
+    return module
 
 
 def unavailable() -> str | None:
     """Why the kernels cannot be used, or None. Looks at files only; compiles nothing."""
-    if prebuilt() is not None:
+    if mode() == "1" or prebuilt() is not None:
         return None
-    if source_root() is None:
-        return "the kernels' sources are not installed; reinstall benchbench"
-    if _mode() == "0":
-        return "the kernels are not built and BENCHBENCH_BUILD=0 forbids it; unset it, " + MEND
-    if compiler() is None:
-        return f"no C++ compiler found; install g++ or set CXX, {MEND}"
-    return _remembered_failure()
+    return _obstacle() or _remembered_failure()
 
 
 def prebuilt() -> Path | None:
     """A library that fits this environment, from the installation or the cache, or None."""
-    plan = _recipe_or_none()
-    if plan is None:
+    wanted = _fits()
+    if wanted is None:
         return None
-    installed = Path(__file__).parent / f"{MODULE}.so"
-    stamp = Path(__file__).parent / f"{MODULE}.json"
-    if installed.exists() and stamp.exists():
-        try:
-            if json.loads(stamp.read_text()).get("key") == plan.key:
-                return installed
-        except (OSError, ValueError):
-            pass
-        log.info(
-            "%s was built for another torch or from other sources; it is ignored", installed.name
-        )
-    cached = _library(plan)
-    return cached if cached.exists() else None
+    for installed in sorted(_package().glob(f"{MODULE}*.so")):
+        reason = _mismatch(installed, wanted)
+        if reason is None:
+            return installed
+        _tell_once(f"{installed} is ignored: {reason}")
+    # Any compiler's library will do; without one there is no exact key to ask for.
+    for cached in sorted((cache_directory() / "native").glob(f"{wanted}-*/{MODULE}.so")):
+        return cached
+    return None
 
 
 def build(*, verbose: bool = False, force: bool = False) -> Path:
     """Compile into the cache and return the library's path; nothing to do when it is there.
 
     Args:
-        verbose: log the compiler's commands.
+        verbose: print the compiler's commands and output.
         force: compile even if the library is there or failed to compile before.
 
     Raises:
@@ -94,71 +103,49 @@ def build(*, verbose: bool = False, force: bool = False) -> Path:
     """
     from filelock import FileLock, Timeout
 
-    plan = _recipe_or_none()
-    if plan is None:
-        raise NativeError(f"the fused kernels cannot be built: {unavailable()}")
+    obstacle = _obstacle()
+    if obstacle is not None:
+        raise NativeError(f"the fused kernels cannot be built: {obstacle}")
+    plan = _recipe()
     target = _library(plan)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(target.parent / "lock")
+    work = cache_directory() / "native" / "objects"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NativeError(
+            f"the fused kernels cannot be built: {error}; set BENCHBENCH_CACHE to a folder that "
+            f"can be written, {MEND}"
+        ) from error
+    # The lock belongs to a process and dies with it, so nobody waits on a stale one.
+    lock = FileLock(work / "lock")
     try:
         lock.acquire(timeout=_LOCK_NOTICE)
     except Timeout:
-        log.info("waiting for another process that compiles the kernels in %s", target.parent)
-        # The lock belongs to a process and dies with it, so this cannot wait on a stale one.
+        log.info("waiting for another process that compiles the fused kernels in %s", work)
         lock.acquire()
     try:
-        fresh = force or (_mode() == "1" and target not in _built_here())
-        if target.exists() and not fresh:
+        if target.exists() and not force:
             return target
         remembered = _remembered_failure()
-        if remembered and not fresh:
+        if remembered is not None and not force:
             raise NativeError(remembered)
-        if _mode() == "0":
-            raise NativeError(
-                f"the fused kernels are not built for this environment ({target} does not exist) "
-                "and BENCHBENCH_BUILD=0 forbids it; unset it, " + MEND
-            )
+        failure = target.with_name("failed.txt")
+        failure.unlink(missing_ok=True)
         log.info(
             "compiling the fused kernels (%d units, about a minute, once) into %s",
-            len(plan.sources),
+            len(plan.units),
             target.parent,
         )
-        started = time.monotonic()
-        compile_library(plan, target, verbose=verbose)
-        _built_here().add(target)
-        log.info("compiled the fused kernels in %.0f s", time.monotonic() - started)
+        try:
+            seconds = compile_library(plan, target, work, verbose=verbose)
+        except NativeError as error:
+            failure.write_text(str(error))
+            raise
+        log.info("compiled the fused kernels in %.0f s", seconds)
         return target
     finally:
         lock.release()
-
-
-def compile_library(plan: Recipe, target: Path, *, verbose: bool = False) -> None:
-    """Compile ``plan`` into ``target`` with ninja; objects stay beside it for the next time.
-
-    Raises:
-        NativeError: with the compiler's first errors and the path of the whole log.
-    """
-    work = target.parent
-    work.mkdir(parents=True, exist_ok=True)
-    failure = work / "failed.txt"
-    failure.unlink(missing_ok=True)
-    partial = target.with_suffix(".part")
-    (work / "build.ninja").write_text(plan.ninja(partial))
-    command = [*_ninja(), "-C", str(work), *(["-v"] if verbose else [])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    (work / "build.log").write_text(done.stdout)
-    if verbose:
-        log.info("%s", done.stdout)
-    if done.returncode != 0:
-        lines = [line for line in done.stdout.splitlines() if "error" in line.lower()]
-        first = "; ".join(lines[:3]) or done.stdout[-500:]
-        reason = (
-            f"the fused kernels do not compile here: {first} (whole log: {work / 'build.log'}; "
-            "mend what it says and run `benchbench build`)"
-        )
-        failure.write_text(reason)
-        raise NativeError(reason)
-    partial.replace(target)
 
 
 def streaming_copy() -> Any:
@@ -171,55 +158,72 @@ def streaming_copy() -> Any:
         return None
 
 
-def _mode() -> str:
-    mode = os.environ.get("BENCHBENCH_BUILD", "auto").lower()
-    return mode if mode in ("0", "1") else "auto"
+def mode() -> str:
+    """``BENCHBENCH_BUILD``: ``0``, ``1`` or ``auto``.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    chosen = os.environ.get("BENCHBENCH_BUILD") or "auto"
+    if chosen not in ("0", "1", "auto"):
+        raise UsageError(f"BENCHBENCH_BUILD is {chosen!r}; it must be 0, 1 or auto")
+    return chosen
+
+
+def _obstacle() -> str | None:
+    """Why nothing can be compiled here, or None."""
+    if source_root() is None:
+        return _NO_SOURCES
+    if mode() == "0":
+        return _FORBIDDEN
+    if compiler() is None:
+        return _NO_COMPILER
+    return None
+
+
+def _package() -> Path:
+    return Path(__file__).parent
 
 
 @cache
-def _built_here() -> set[Path]:
-    """Libraries that this process has compiled: ``BENCHBENCH_BUILD=1`` compiles once each."""
-    return set()
-
-
-@cache
-def _recipe_or_none() -> Recipe | None:
-    if source_root() is None or compiler() is None:
+def _fits() -> str | None:
+    root = source_root()
+    try:
+        return None if root is None else fits(root)
+    except FileNotFoundError:
         return None
-    return recipe()
+
+
+@cache
+def _recipe() -> Recipe:
+    try:
+        return recipe()
+    except FileNotFoundError as error:
+        raise NativeError(f"the fused kernels cannot be built: {error}") from error
 
 
 def _library(plan: Recipe) -> Path:
     return cache_directory() / "native" / plan.key / f"{MODULE}.so"
 
 
-def _remembered_failure() -> str | None:
-    plan = _recipe_or_none()
-    if plan is None:
+def _mismatch(library: Path, wanted: str) -> str | None:
+    """Why a library of the installation does not fit, or None."""
+    try:
+        stamp = json.loads((_package() / f"{MODULE}.json").read_text())
+    except (OSError, ValueError):
+        return f"{MODULE}.json, which says what it was built for, is missing beside it"
+    if stamp.get("fits") == wanted:
         return None
-    failure = _library(plan).parent / "failed.txt"
+    if stamp.get("torch") != torch_version():
+        return f"it was built for torch {stamp.get('torch')}, this is {torch_version()}"
+    return "it was built from other sources or for another Python"
+
+
+def _remembered_failure() -> str | None:
+    failure = _library(_recipe()).with_name("failed.txt")
     return failure.read_text() if failure.exists() else None
 
 
-def _ninja() -> list[str]:
-    beside = Path(sys.executable).with_name("ninja")
-    if beside.exists():
-        return [str(beside)]
-    found = shutil.which("ninja")
-    if found:
-        return [found]
-    raise NativeError("ninja is not installed; run `pip install ninja`, " + MEND)
-
-
-def _import(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(MODULE, path)
-    if spec is None or spec.loader is None:
-        raise NativeError(f"{path} is no extension module of this Python; run `benchbench build`")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except ImportError as error:
-        raise NativeError(
-            f"{path} cannot be loaded: {error}. Delete {path.parent} and run `benchbench build`"
-        ) from error
-    return module
+@cache
+def _tell_once(text: str) -> None:
+    log.info(text)

@@ -9,6 +9,11 @@
 // Declared here and filled by the fragments of the other units.
 TORCH_LIBRARY(benchbench, m) {}
 
+// The build gives the compiler and its flags in full.
+#ifndef BENCHBENCH_BUILT_WITH
+#define BENCHBENCH_BUILT_WITH "unknown"
+#endif
+
 namespace benchbench {
 namespace {
 
@@ -23,6 +28,7 @@ pybind11::list instruction_sets() {
 pybind11::dict build_info() {
   pybind11::dict info;
   info["compiler"] = __VERSION__;
+  info["built_with"] = BENCHBENCH_BUILT_WITH;
   info["torch"] = TORCH_VERSION;
   info["cplusplus"] = static_cast<long>(__cplusplus);
 #ifdef _OPENMP
@@ -32,7 +38,11 @@ pybind11::dict build_info() {
 #endif
   info["instruction_set"] = kernels().name;
   info["instruction_sets"] = instruction_sets();
+#ifdef BENCHBENCH_CUDA
+  info["cuda"] = true;
+#else
   info["cuda"] = false;
+#endif
   return info;
 }
 
