@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given, strategies as st
@@ -254,6 +255,41 @@ def test_markdown_tables_are_well_formed():
     assert all(tables[i + 1].startswith("| ---") for i in heads)
     for start, end in zip(heads, [*heads[1:], len(tables)], strict=True):
         assert len({line.count("|") for line in tables[start:end]}) == 1
+
+
+class Page(HTMLParser):
+    """Checks that elements nest, and keeps what would be fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.fetched, self.rows = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.fetched += [v for k, v in attrs if k in ("src", "href")]
+        if tag not in ("meta", "hr"):
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"td", "th"} & set(self.open):
+            self.rows[-1].append(data)
+
+
+def test_html_is_one_well_formed_page_that_fetches_nothing():
+    name = "<b>&name"
+    page = Page()
+    shown = render("html", run(measured({"eager": 1.0, name: 0.5})))
+    page.feed(shown)
+    assert page.open == []
+    assert page.fetched == []
+    assert "url(" not in shown
+    assert "script" not in shown
+    assert [row[0] for row in page.rows] == ["contender", name, "eager"]
+    assert "liar WRONG (audit) [n=64]: a timed output differs" in render("html")
 
 
 def test_csv_has_every_contender_in_full_precision():

@@ -89,6 +89,10 @@ class Job:
         if run.results:
             deliver(render(report, run, self.writer.path, self.options), output)
         click.echo(f"results: {self.writer.path}", err=True)
+        if status == "complete":
+            click.echo(
+                f"again: benchbench show {run.id} [--format markdown|html|csv|json]", err=True
+            )
         if status == "interrupted":
             where = f" --store {shlex.quote(str(self.store_option))}" if self.store_option else ""
             click.echo(

@@ -7,7 +7,7 @@ from benchbench.contract import Report
 
 def builtin() -> dict[str, Report]:
     """The built-in reports, by the name that ``--format`` takes."""
-    from benchbench.reports import data, markdown, table
+    from benchbench.reports import data, html, markdown, table
 
     reports = (
         Report(name="table", render=table.render, doc="Tables for a terminal."),
@@ -16,6 +16,12 @@ def builtin() -> dict[str, Report]:
             render=markdown.render,
             doc="Tables for a pull request or a CI summary.",
             suffix=".md",
+        ),
+        Report(
+            name="html",
+            render=html.render,
+            doc="One page with everything in it, for a browser.",
+            suffix=".html",
         ),
         Report(
             name="csv",
