@@ -106,6 +106,7 @@ def test_errors_stand_beside_the_baselines(given, shown):
 def test_spread_and_speedup():
     claimed = Interval(estimate=0.5, low=0.4, high=0.505, coverage=0.96)
     assert text.spread(claimed) == "±20 %"
+    assert text.spread(replace(claimed, high=50.0)) == ">999 %"
     assert text.speedup(claimed) == "2.00x [1.98, 2.50]"
     assert text.speedup(replace(claimed, coverage=0.0)) == "2.00x"
     assert text.spread(replace(claimed, coverage=0.0)) == ""

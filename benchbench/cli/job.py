@@ -115,7 +115,7 @@ def resumed(
     strict: bool,
 ) -> Job:
     """A job that continues a stored run under the settings that it began with."""
-    from benchbench import store
+    from benchbench import machine, store
     from benchbench.records import from_json, planned_from_json, settings_from_json, to_json
 
     if run.complete:
@@ -133,10 +133,18 @@ def resumed(
     options = without(options, description.blocked)
     check_report(report, description)
     conflicts = store.resume_conflicts(run, {**run.header, "plugins": to_json(description.plugins)})
+    here, there = machine.environment(), run.header.get("environment", {})
+    conflicts += machine.differences(there, here)
     if conflicts:
         raise StoreError(
             f"run {run.id} cannot be continued, since it would mix what differs: "
             f"{'; '.join(conflicts)}. Start a new run"
+        )
+    if here.get("commit") != there.get("commit"):
+        click.echo(
+            f"the commit here was {there.get('commit')} when the run began and is "
+            f"{here.get('commit')} now: results of both will stand in one table",
+            err=True,
         )
     writer = store.Writer(path)
     writer.append({"type": "resume", "at": store.now(), "command": ["benchbench", *sys.argv[1:]]})

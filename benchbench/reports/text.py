@@ -56,6 +56,8 @@ def spread(interval: Interval) -> str:
         return ""
     half = max(interval.high - interval.estimate, interval.estimate - interval.low)
     share = 100 * half / interval.estimate
+    if share >= 999.5:
+        return ">999 %"
     return f"±{share:.0f} %" if share >= 9.95 else f"±{share:.1f} %"
 
 
