@@ -159,6 +159,20 @@ def test_what_was_not_measured_is_explained_below_once():
     assert lines.count("gpu unavailable: needs a GPU") == 1
 
 
+def test_cases_stand_in_the_order_of_the_plan():
+    given = example()
+    backwards = replace(given, results=tuple(reversed(given.results)))
+    shown = render("table", backwards)
+    assert shown.index("n=64") < shown.index("n=4096")
+
+
+def test_contenders_with_the_same_reason_share_a_line():
+    results = measured({"eager": 1.0})
+    for name in ("one", "two"):
+        results += [result(name, p, status="skipped", reason="not installed") for p in range(6)]
+    assert "  one, two unavailable: not installed\n" in render("table", run(results))
+
+
 def test_heading_and_legend_say_what_was_done():
     shown = render("table")
     for part in (
@@ -169,6 +183,8 @@ def test_heading_and_legend_say_what_was_done():
         "96.9 % intervals",
         "an empty call takes 40.0 ns",
         "3 cases: 8 measured, 2 unavailable, 2 wrong, 2 failed",
+        "against the baseline: 2 faster, 0 same, 3 slower, 0 inconclusive",
+        "page faults: memory was mapped in anew",
     ):
         assert part in shown, part
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from benchbench.contract import Run, format_value
-from benchbench.reports import text
+from benchbench.records import case_from_json
+from benchbench.reports import legend, text
 from benchbench.stats import Row, summarise
-from benchbench.verdict import MARGIN
 
 COLUMNS = (
     "contender",
@@ -55,7 +54,7 @@ class Group:
     label: str
     lines: tuple[Line, ...]
     remarks: tuple[tuple[str, str, str], ...] = ()
-    """Contender, status, reason."""
+    """Contenders that share a status and a reason; status; reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +81,16 @@ class Document:
 def document(run: Run) -> Document:
     """Everything that a table of ``run`` shows."""
     rows = summarise(run)
+    # Processes run the cases in orders of their own; people read them in the order of the plan.
+    planned = [case_from_json(planned["case"]).id for planned in run.header.get("cases", ())]
+    place = {case: index for index, case in enumerate(planned)}
     by_workload: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda r: r.workload):
+    for row in sorted(rows, key=lambda r: (r.workload, place.get(r.case, len(place)))):
         by_workload.setdefault(row.workload, []).append(row)
     return Document(
         heading=tuple(_heading(run)),
         sheets=tuple(_sheet(name, members) for name, members in by_workload.items()),
-        closing=tuple(_closing(run, rows)),
+        closing=tuple(legend.closing(run, rows)),
         rows=tuple(rows),
     )
 
@@ -117,13 +119,14 @@ def _group(rows: Sequence[Row], varying: Sequence[str]) -> Group:
     measured = [row for row in contenders if row.latency is not None]
     measured.sort(key=lambda row: row.latency.estimate if row.latency else 0.0)
     others = [row for row in contenders if row.latency is None]
+    same: dict[tuple[str, str], list[str]] = {}
+    for row in sorted(others, key=lambda row: (row.status == "skipped", row.contender)):
+        reason = row.reason or "no reason was given"
+        same.setdefault((_status_text(row), reason), []).append(row.contender)
     return Group(
         label=_axes_text(rows[0], varying),
         lines=tuple(_line(row) for row in measured),
-        remarks=tuple(
-            (row.contender, _status_text(row), row.reason or "no reason was given")
-            for row in sorted(others, key=lambda row: (row.status == "skipped", row.contender))
-        ),
+        remarks=tuple((", ".join(names), *why) for why, names in same.items()),
     )
 
 
@@ -206,51 +209,3 @@ def _process_text(run: Run) -> str:
     if measured == asked:
         return f"{measured} process{'es' if measured != 1 else ': a quick look'}"
     return f"{measured} of {asked} processes"
-
-
-def _closing(run: Run, rows: Sequence[Row]) -> list[str]:
-    contenders = [row for row in rows if row.role == "contender"]
-    words = {"ok": "measured", "skipped": "unavailable"}
-    counts = {
-        status: sum(row.status == status for row in contenders)
-        for status in ("ok", "skipped", "wrong", "failed", "quarantined")
-    }
-    cases = len({row.case for row in contenders})
-    closing = _legend(run, contenders)
-    closing.append(
-        f"{cases} case{'s' if cases != 1 else ''}: "
-        + ", ".join(f"{n} {words.get(s, s)}" for s, n in counts.items() if n or s == "ok")
-    )
-    failed = [p for p in run.header.get("plugins", []) if p.get("status") == "failed"]
-    for plugin in failed:
-        provider = plugin["provider"]
-        closing.append(
-            f"plugin {provider['plugin']} ({provider['distribution']} {provider['version']}) "
-            f"failed: {plugin['reason']}"
-        )
-    return closing
-
-
-def _legend(run: Run, rows: Sequence[Row]) -> list[str]:
-    measured = [row for row in rows if row.latency is not None]
-    coverages = [row.latency.coverage for row in measured if row.latency]
-    coverage = statistics.multimode(coverages)[0] if coverages else 0.0
-    floors = [process["floor"] for process in run.processes if "floor" in process]
-    parts = []
-    if coverage:
-        parts.append(
-            f"± and [ ] are {100 * coverage:.3g} % intervals over processes; a verdict needs the "
-            f"whole interval beyond, or within, {100 * MARGIN:.0f} %"
-        )
-    else:
-        parts.append("a quick look: fewer than 5 processes give no interval and no verdict")
-    if any(row.roof_share is not None for row in measured):
-        parts.append("roof: speed of copying the compulsory bytes = 100 %")
-    if any(row.errors for row in measured):
-        parts.append(
-            "error: largest relative error against float64, in rounding steps of the dtype (eps) "
-            "where it is small; in brackets the baseline's"
-        )
-    if floors:
-        parts.append(f"an empty call takes {text.duration(min(floors))}")
-    return parts
