@@ -197,7 +197,7 @@ def _fits() -> str | None:
 @cache
 def _recipe() -> Recipe:
     try:
-        return recipe()
+        return recipe(source_root())
     except FileNotFoundError as error:
         raise NativeError(f"the fused kernels cannot be built: {error}") from error
 
