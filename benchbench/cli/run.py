@@ -67,7 +67,9 @@ _MEBI = 1 << 20
     help="Timed seconds for each case and process.",
 )
 @click.option("--threads", type=click.IntRange(0), default=0, help="Default: physical cores.")
-@click.option("--timer", default="auto", show_default=True, help="wall, cuda or a plugin's timer.")
+@click.option(
+    "--timer", default="auto", show_default=True, help="wall, cuda-events or a plugin's timer."
+)
 @click.option("--engine", "engine_name", default="local", show_default=True)
 @click.option(
     "--timeout",
