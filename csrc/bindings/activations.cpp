@@ -2,12 +2,15 @@
 //
 // Each operator comes in four parts: the CPU function, a Meta function for tracing, an Autograd
 // function that re-enters the dispatcher below autograd (so that tracing sees the operators, and the
-// backward is one too), and a direct function of the Python module without any of it.
+// backward is one too), and a direct function of the Python module without any of it. Backwards are
+// not differentiable: a second derivative raises.
 #include "bindings/common.h"
 
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
+
+#include <algorithm>
 
 namespace benchbench {
 namespace {
@@ -16,83 +19,17 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 constexpr const char* NAMES[] = {"relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu"};
+constexpr const char* BIAS_NAMES[] = {"bias_relu", "", "", "bias_gelu", "bias_gelu_tanh", "bias_silu"};
+constexpr const char* GATED_NAMES[] = {"reglu", "", "", "geglu", "geglu_tanh", "swiglu"};
 
 constexpr const char* name_of(Activation op) { return NAMES[static_cast<int>(op)]; }
+constexpr const char* bias_name(Activation op) { return BIAS_NAMES[static_cast<int>(op)]; }
+constexpr const char* gated_name(Activation op) { return GATED_NAMES[static_cast<int>(op)]; }
 
-// Half precision: the same in float32, rounded at the end.
-bool is_half(const Tensor& x) { return x.scalar_type() == at::kHalf; }
-Tensor up(const Tensor& x) { return x.to(at::kFloat); }
-Tensor down(const Tensor& x) { return x.to(at::kHalf); }
-
-// ---- alone ----
-
-template <Activation OP>
-Tensor unary(const Tensor& input) {
-  check_floating(name_of(OP), input);
-  if (is_half(input)) return down(unary<OP>(up(input)));
-  const Type type = type_of(name_of(OP), input);
-  const Tensor x = dense(input);
-  Tensor y = at::empty_like(x);
-  const auto kernel = kernels().unary;
-  const char* from = static_cast<const char*>(pointer(x));
-  char* to = static_cast<char*>(y.mutable_data_ptr());
-  const int64_t size = x.element_size();
-  at::parallel_for(0, x.numel(), GRAIN, [=](int64_t begin, int64_t end) {
-    kernel(OP, type, from + begin * size, to + begin * size, end - begin);
-  });
-  return y;
+// What the backward needs: see csrc/cpu/kernels.h.
+constexpr bool keeps_output(Activation op) {
+  return op == Activation::relu || op == Activation::sigmoid || op == Activation::tanh;
 }
-
-template <Activation OP>
-Tensor unary_backward(const Tensor& grad, const Tensor& input) {
-  check_same_shape(name_of(OP), "the gradient", input, grad);
-  if (is_half(input)) return down(unary_backward<OP>(up(grad), up(input)));
-  const Type type = type_of(name_of(OP), input);
-  const Tensor x = dense(input), dy = in_order_of(x, grad);
-  Tensor dx = at::empty_like(x);
-  const auto kernel = kernels().unary_backward;
-  const char* g = static_cast<const char*>(pointer(dy));
-  const char* from = static_cast<const char*>(pointer(x));
-  char* to = static_cast<char*>(dx.mutable_data_ptr());
-  const int64_t size = x.element_size();
-  at::parallel_for(0, x.numel(), GRAIN, [=](int64_t begin, int64_t end) {
-    kernel(OP, type, g + begin * size, from + begin * size, to + begin * size, end - begin);
-  });
-  return dx;
-}
-
-Tensor like_input(const Tensor& input) { return at::empty_like(dense(input)); }
-
-template <Activation OP>
-Tensor unary_meta(const Tensor& input) {
-  check_floating(name_of(OP), input);
-  return like_input(input);
-}
-
-template <Activation OP>
-Tensor unary_backward_meta(const Tensor& grad, const Tensor& input) {
-  check_same_shape(name_of(OP), "the gradient", input, grad);
-  return like_input(input);
-}
-
-template <Activation OP>
-struct Unary : torch::autograd::Function<Unary<OP>> {
-  static Tensor call(const Tensor& input) {
-    static const auto op =
-        typed_operator<Tensor(const Tensor&)>((std::string("benchbench::") + name_of(OP)).c_str());
-    at::AutoDispatchBelowADInplaceOrView guard;
-    return op.call(input);
-  }
-  static Tensor forward(AutogradContext* context, const Tensor& input) {
-    context->save_for_backward({input});
-    return call(input);
-  }
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    static const auto op = typed_operator<Tensor(const Tensor&, const Tensor&)>(
-        (std::string("benchbench::") + name_of(OP) + "_backward").c_str());
-    return {op.call(grads[0], context->get_saved_variables()[0])};
-  }
-};
 
 bool wants_grad(std::initializer_list<const Tensor*> tensors) {
   if (!at::GradMode::is_enabled()) return false;
@@ -100,6 +37,105 @@ bool wants_grad(std::initializer_list<const Tensor*> tensors) {
     if (tensor->defined() && tensor->requires_grad()) return true;
   return false;
 }
+
+template <class Signature>
+auto operator_named(const char* name, const char* suffix = "") {
+  return typed_operator<Signature>((std::string("benchbench::") + name + suffix).c_str());
+}
+
+const char* bytes(const Tensor& x) { return static_cast<const char*>(x.const_data_ptr()); }
+char* mutable_bytes(const Tensor& x) { return static_cast<char*>(x.mutable_data_ptr()); }
+bool streams(const Tensor& output) { return beyond_cache(static_cast<int64_t>(output.nbytes())); }
+
+// f(offset in bytes, elements) over ranges that begin at multiples of 64 elements, so that outputs
+// stay aligned for streaming whatever the number of threads.
+template <class F>
+void over_elements(const Tensor& x, F f) {
+  constexpr int64_t BLOCK = 64;
+  const int64_t n = x.numel(), size = x.element_size();
+  at::parallel_for(0, (n + BLOCK - 1) / BLOCK, GRAIN / BLOCK, [=](int64_t begin, int64_t end) {
+    f(begin * BLOCK * size, std::min(end * BLOCK, n) - begin * BLOCK);
+  });
+}
+
+struct Rows {
+  int64_t count, columns, stride;  // stride in bytes
+  explicit Rows(const Tensor& x)
+      : count(0), columns(x.dim() ? x.size(-1) : 1), stride(columns * x.element_size()) {
+    if (columns) count = x.numel() / columns;
+  }
+  // f(offset in bytes, rows)
+  template <class F>
+  void in_parallel(F f) const {
+    at::parallel_for(0, count, GRAIN / (columns + 1) + 1, [=, this](int64_t begin, int64_t end) {
+      f(begin * stride, end - begin);
+    });
+  }
+};
+
+// ---- alone ----
+
+Tensor like(const Tensor& x) { return at::empty_like(dense(x)); }
+
+template <Activation OP>
+Tensor unary(const Tensor& input) {
+  const Type type = type_of(name_of(OP), input);
+  const Tensor x = dense(input);
+  Tensor y = at::empty_like(x);
+  const auto kernel = kernels().unary;
+  const char* from = bytes(x);
+  char* to = mutable_bytes(y);
+  const bool stream = streams(y);
+  over_elements(x, [=](int64_t at, int64_t n) { kernel(OP, type, from + at, to + at, n, stream); });
+  return y;
+}
+
+template <Activation OP>
+Tensor unary_backward(const Tensor& grad, const Tensor& kept) {
+  check_same_shape(name_of(OP), "the gradient", kept, grad);
+  const Type type = type_of(name_of(OP), kept);
+  const Tensor k = dense(kept), dy = in_order_of(k, grad);
+  Tensor dx = at::empty_like(k);
+  const auto kernel = kernels().unary_backward;
+  const char *g = bytes(dy), *from = bytes(k);
+  char* to = mutable_bytes(dx);
+  const bool stream = streams(dx);
+  over_elements(k, [=](int64_t at, int64_t n) {
+    kernel(OP, type, g + at, from + at, to + at, n, stream);
+  });
+  return dx;
+}
+
+template <Activation OP>
+Tensor unary_meta(const Tensor& input) {
+  check_floating(name_of(OP), input);
+  return like(input);
+}
+
+template <Activation OP>
+Tensor unary_backward_meta(const Tensor& grad, const Tensor& kept) {
+  check_same_shape(name_of(OP), "the gradient", kept, grad);
+  return like(kept);
+}
+
+template <Activation OP>
+struct Unary : torch::autograd::Function<Unary<OP>> {
+  static Tensor call(const Tensor& input) {
+    static const auto op = operator_named<Tensor(const Tensor&)>(name_of(OP));
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return op.call(input);
+  }
+  static Tensor forward(AutogradContext* context, const Tensor& input) {
+    Tensor output = call(input);
+    context->save_for_backward({keeps_output(OP) ? output : input});
+    return output;
+  }
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    static const auto op =
+        operator_named<Tensor(const Tensor&, const Tensor&)>(name_of(OP), "_backward");
+    return {op.call(grads[0], context->get_saved_variables()[0])};
+  }
+};
 
 template <Activation OP>
 Tensor unary_autograd(const Tensor& input) {
@@ -110,77 +146,95 @@ Tensor unary_autograd(const Tensor& input) {
 
 void check_bias(const char* op, const Tensor& input, const Tensor& bias) {
   check_floating(op, input);
-  check_same(op, "the bias", input, bias);
-  TORCH_CHECK(input.dim() >= 1 && bias.dim() == 1 && bias.sym_size(0) == input.sym_size(-1),
-              "benchbench::bias_", op, ": the bias has shape ", bias.sym_sizes(),
-              "; it must have one dimension, as long as the last of the input's ",
-              input.sym_sizes());
+  TORCH_CHECK(input.dim() >= 1, "benchbench::", op,
+              ": the input has no dimension for the bias to run along; give it one");
+  check_parameter(op, "the bias", input, bias, input.sym_size(-1));
 }
 
 template <Activation OP>
 Tensor bias(const Tensor& input, const Tensor& bias_) {
-  check_bias(name_of(OP), input, bias_);
-  if (is_half(input)) return down(bias<OP>(up(input), up(bias_)));
-  const Type type = type_of(name_of(OP), input);
-  const Tensor x = input.contiguous(), b = bias_.contiguous();
+  check_bias(bias_name(OP), input, bias_);
+  const Type type = type_of(bias_name(OP), input);
+  const Tensor x = input.contiguous(), b = as_real(bias_, real_of(x));
   Tensor y = at::empty_like(x);
-  const int64_t columns = x.size(-1), rows = columns ? x.numel() / columns : 0;
-  const int64_t stride = columns * x.element_size();
+  const Rows rows(x);
   const auto kernel = kernels().bias;
-  const char* from = static_cast<const char*>(pointer(x));
-  char* to = static_cast<char*>(y.mutable_data_ptr());
-  const void* add = pointer(b);
-  at::parallel_for(0, rows, GRAIN / (columns + 1) + 1, [=](int64_t begin, int64_t end) {
-    kernel(OP, type, from + begin * stride, add, to + begin * stride, end - begin, columns);
+  const char *from = bytes(x), *add = bytes(b);
+  char* to = mutable_bytes(y);
+  const bool stream = streams(y);
+  rows.in_parallel([=](int64_t at, int64_t count) {
+    kernel(OP, type, from + at, add, to + at, count, rows.columns, stream);
   });
   return y;
+}
+
+// Sums of the rows of `partial`, in double and in their order.
+template <class Real>
+void sum_rows(const Tensor& partial, const Tensor& total) {
+  const int64_t rows = partial.size(0), columns = partial.size(1);
+  const Real* from = static_cast<const Real*>(partial.const_data_ptr());
+  Real* to = static_cast<Real*>(total.mutable_data_ptr());
+  at::parallel_for(0, columns, GRAIN / rows + 1, [=](int64_t begin, int64_t end) {
+    constexpr int64_t STRIP = 64;
+    for (int64_t strip = begin; strip < end; strip += STRIP) {
+      const int64_t width = std::min(STRIP, end - strip);
+      double sums[STRIP] = {};
+      for (int64_t row = 0; row < rows; ++row)
+        for (int64_t i = 0; i < width; ++i) sums[i] += from[row * columns + strip + i];
+      for (int64_t i = 0; i < width; ++i) to[strip + i] = static_cast<Real>(sums[i]);
+    }
+  });
 }
 
 template <Activation OP>
 std::tuple<Tensor, Tensor> bias_backward(const Tensor& grad, const Tensor& input,
                                          const Tensor& bias_) {
-  check_same_shape(name_of(OP), "the gradient", input, grad);
-  if (is_half(input)) {
-    auto [dx, db] = bias_backward<OP>(up(grad), up(input), up(bias_));
-    return {down(dx), down(db)};
-  }
-  const Type type = type_of(name_of(OP), input);
-  const Tensor dy = grad.contiguous(), x = input.contiguous(), b = bias_.contiguous();
+  check_bias(bias_name(OP), input, bias_);
+  check_same_shape(bias_name(OP), "the gradient", input, grad);
+  const Type type = type_of(bias_name(OP), input);
+  const Tensor dy = grad.contiguous(), x = input.contiguous(), b = as_real(bias_, real_of(x));
   Tensor dx = at::empty_like(x);
-  const int64_t columns = x.size(-1), rows = columns ? x.numel() / columns : 0;
-  const int64_t chunks = row_chunks(rows), stride = columns * x.element_size();
-  Tensor partial = at::empty({chunks, columns}, x.options().dtype(real_of(x)));
-  const int64_t partial_stride = columns * partial.element_size();
+  const Rows rows(x);
+  // Chunks by size alone, so that sums are the same with any number of threads, and small, so that
+  // their rounding stays so: the partial sums are one part in two hundred of the traffic.
+  const int64_t chunks = std::max<int64_t>(rows.count / 64, 1);
+  const Tensor partial = at::empty({chunks, rows.columns}, b.options());
+  const int64_t partial_stride = rows.columns * partial.element_size();
   const auto kernel = kernels().bias_backward;
-  const char *g = static_cast<const char*>(pointer(dy)), *from = static_cast<const char*>(pointer(x));
-  char *to = static_cast<char*>(dx.mutable_data_ptr()),
-       *sums = static_cast<char*>(partial.mutable_data_ptr());
-  const void* add = pointer(b);
-  for_chunks(rows, chunks, columns, [=](int64_t chunk, int64_t begin, int64_t end) {
-    kernel(OP, type, g + begin * stride, from + begin * stride, add, to + begin * stride,
-           sums + chunk * partial_stride, end - begin, columns);
+  const char *g = bytes(dy), *from = bytes(x), *add = bytes(b);
+  char *to = mutable_bytes(dx), *sums = mutable_bytes(partial);
+  const bool stream = streams(dx);
+  for_chunks(rows.count, chunks, rows.columns, [=](int64_t chunk, int64_t begin, int64_t end) {
+    const int64_t at = begin * rows.stride;
+    kernel(OP, type, g + at, from + at, add, to + at, sums + chunk * partial_stride, end - begin,
+           rows.columns, stream);
   });
-  return {dx, partial.sum(0).to(bias_.scalar_type())};
+  if (chunks == 1) return {dx, partial.view({rows.columns}).to(bias_.scalar_type())};
+  const Tensor total = at::empty({rows.columns}, b.options());
+  if (b.scalar_type() == at::kDouble)
+    sum_rows<double>(partial, total);
+  else
+    sum_rows<float>(partial, total);
+  return {dx, total.to(bias_.scalar_type())};
 }
 
 template <Activation OP>
 Tensor bias_meta(const Tensor& input, const Tensor& bias_) {
-  check_bias(name_of(OP), input, bias_);
+  check_bias(bias_name(OP), input, bias_);
   return at::empty_like(input.contiguous());
 }
 
 template <Activation OP>
 std::tuple<Tensor, Tensor> bias_backward_meta(const Tensor& grad, const Tensor& input,
                                               const Tensor& bias_) {
-  check_same_shape(name_of(OP), "the gradient", input, grad);
+  check_same_shape(bias_name(OP), "the gradient", input, grad);
   return {at::empty_like(input.contiguous()), at::empty_like(bias_.contiguous())};
 }
 
 template <Activation OP>
 struct Bias : torch::autograd::Function<Bias<OP>> {
   static Tensor call(const Tensor& input, const Tensor& bias_) {
-    static const auto op = typed_operator<Tensor(const Tensor&, const Tensor&)>(
-        (std::string("benchbench::bias_") + name_of(OP)).c_str());
+    static const auto op = operator_named<Tensor(const Tensor&, const Tensor&)>(bias_name(OP));
     at::AutoDispatchBelowADInplaceOrView guard;
     return op.call(input, bias_);
   }
@@ -190,8 +244,8 @@ struct Bias : torch::autograd::Function<Bias<OP>> {
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     static const auto op =
-        typed_operator<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&)>(
-            (std::string("benchbench::bias_") + name_of(OP) + "_backward").c_str());
+        operator_named<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&)>(
+            bias_name(OP), "_backward");
     const auto saved = context->get_saved_variables();
     auto [dx, db] = op.call(grads[0], saved[0], saved[1]);
     return {dx, db};
@@ -206,81 +260,67 @@ Tensor bias_autograd(const Tensor& input, const Tensor& bias_) {
 // ---- gated: f(gate) * up ----
 
 template <Activation OP>
-Tensor gated(const Tensor& gate, const Tensor& up_) {
-  check_floating(name_of(OP), gate);
-  check_same_shape(name_of(OP), "up", gate, up_);
-  if (is_half(gate)) return down(gated<OP>(up(gate), up(up_)));
-  const Type type = type_of(name_of(OP), gate);
-  const Tensor g = dense(gate), u = in_order_of(g, up_);
+Tensor gated(const Tensor& gate, const Tensor& up) {
+  const Type type = type_of(gated_name(OP), gate);
+  check_same_shape(gated_name(OP), "up", gate, up);
+  const Tensor g = dense(gate), u = in_order_of(g, up);
   Tensor y = at::empty_like(g);
   const auto kernel = kernels().gated;
-  const char *pg = static_cast<const char*>(pointer(g)), *pu = static_cast<const char*>(pointer(u));
-  char* to = static_cast<char*>(y.mutable_data_ptr());
-  const int64_t size = g.element_size();
-  at::parallel_for(0, g.numel(), GRAIN, [=](int64_t begin, int64_t end) {
-    kernel(OP, type, pg + begin * size, pu + begin * size, to + begin * size, end - begin);
+  const char *pg = bytes(g), *pu = bytes(u);
+  char* to = mutable_bytes(y);
+  const bool stream = streams(y);
+  over_elements(g, [=](int64_t at, int64_t n) {
+    kernel(OP, type, pg + at, pu + at, to + at, n, stream);
   });
   return y;
 }
 
 template <Activation OP>
-std::tuple<Tensor, Tensor> gated_backward(const Tensor& grad, const Tensor& gate,
-                                          const Tensor& up_) {
-  check_same_shape(name_of(OP), "the gradient", gate, grad);
-  if (is_half(gate)) {
-    auto [dg, du] = gated_backward<OP>(up(grad), up(gate), up(up_));
-    return {down(dg), down(du)};
-  }
-  const Type type = type_of(name_of(OP), gate);
-  const Tensor g = dense(gate), u = in_order_of(g, up_), dy = in_order_of(g, grad);
+std::tuple<Tensor, Tensor> gated_backward(const Tensor& grad, const Tensor& gate, const Tensor& up) {
+  const Type type = type_of(gated_name(OP), gate);
+  check_same_shape(gated_name(OP), "up", gate, up);
+  check_same_shape(gated_name(OP), "the gradient", gate, grad);
+  const Tensor g = dense(gate), u = in_order_of(g, up), dy = in_order_of(g, grad);
   Tensor dg = at::empty_like(g), du = at::empty_like(g);
   const auto kernel = kernels().gated_backward;
-  const char *pd = static_cast<const char*>(pointer(dy)), *pg = static_cast<const char*>(pointer(g)),
-             *pu = static_cast<const char*>(pointer(u));
-  char *to_g = static_cast<char*>(dg.mutable_data_ptr()),
-       *to_u = static_cast<char*>(du.mutable_data_ptr());
-  const int64_t size = g.element_size();
-  at::parallel_for(0, g.numel(), GRAIN, [=](int64_t begin, int64_t end) {
-    const int64_t at = begin * size;
-    kernel(OP, type, pd + at, pg + at, pu + at, to_g + at, to_u + at, end - begin);
+  const char *pd = bytes(dy), *pg = bytes(g), *pu = bytes(u);
+  char *to_g = mutable_bytes(dg), *to_u = mutable_bytes(du);
+  const bool stream = streams(dg);
+  over_elements(g, [=](int64_t at, int64_t n) {
+    kernel(OP, type, pd + at, pg + at, pu + at, to_g + at, to_u + at, n, stream);
   });
   return {dg, du};
 }
 
 template <Activation OP>
-Tensor gated_meta(const Tensor& gate, const Tensor& up_) {
-  check_floating(name_of(OP), gate);
-  check_same_shape(name_of(OP), "up", gate, up_);
-  return like_input(gate);
+Tensor gated_meta(const Tensor& gate, const Tensor& up) {
+  check_floating(gated_name(OP), gate);
+  check_same_shape(gated_name(OP), "up", gate, up);
+  return like(gate);
 }
 
 template <Activation OP>
 std::tuple<Tensor, Tensor> gated_backward_meta(const Tensor& grad, const Tensor& gate,
-                                               const Tensor& up_) {
-  check_same_shape(name_of(OP), "the gradient", gate, grad);
-  return {like_input(gate), like_input(gate)};
-}
-
-constexpr const char* gated_name(Activation op) {
-  return op == Activation::silu ? "swiglu" : op == Activation::gelu ? "geglu" : "reglu";
+                                               const Tensor& up) {
+  check_same_shape(gated_name(OP), "the gradient", gate, grad);
+  return {like(gate), like(gate)};
 }
 
 template <Activation OP>
 struct Gated : torch::autograd::Function<Gated<OP>> {
-  static Tensor call(const Tensor& gate, const Tensor& up_) {
-    static const auto op = typed_operator<Tensor(const Tensor&, const Tensor&)>(
-        (std::string("benchbench::") + gated_name(OP)).c_str());
+  static Tensor call(const Tensor& gate, const Tensor& up) {
+    static const auto op = operator_named<Tensor(const Tensor&, const Tensor&)>(gated_name(OP));
     at::AutoDispatchBelowADInplaceOrView guard;
-    return op.call(gate, up_);
+    return op.call(gate, up);
   }
-  static Tensor forward(AutogradContext* context, const Tensor& gate, const Tensor& up_) {
-    context->save_for_backward({gate, up_});
-    return call(gate, up_);
+  static Tensor forward(AutogradContext* context, const Tensor& gate, const Tensor& up) {
+    context->save_for_backward({gate, up});
+    return call(gate, up);
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     static const auto op =
-        typed_operator<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&)>(
-            (std::string("benchbench::") + gated_name(OP) + "_backward").c_str());
+        operator_named<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&)>(
+            gated_name(OP), "_backward");
     const auto saved = context->get_saved_variables();
     auto [dg, du] = op.call(grads[0], saved[0], saved[1]);
     return {dg, du};
@@ -288,65 +328,63 @@ struct Gated : torch::autograd::Function<Gated<OP>> {
 };
 
 template <Activation OP>
-Tensor gated_autograd(const Tensor& gate, const Tensor& up_) {
-  return wants_grad({&gate, &up_}) ? Gated<OP>::apply(gate, up_) : Gated<OP>::call(gate, up_);
+Tensor gated_autograd(const Tensor& gate, const Tensor& up) {
+  return wants_grad({&gate, &up}) ? Gated<OP>::apply(gate, up) : Gated<OP>::call(gate, up);
 }
 
-// ---- softmax over the last dimension ----
+// ---- softmax over the last dimension, and its logarithm ----
 
-void check_softmax(const Tensor& input) {
-  check_floating("softmax", input);
-  TORCH_CHECK(input.dim() >= 1, "benchbench::softmax: the input has no dimension; give it one");
-}
+constexpr const char* softmax_name(bool logarithm) { return logarithm ? "log_softmax" : "softmax"; }
 
+template <bool LOG>
 Tensor softmax(const Tensor& input) {
-  check_softmax(input);
-  if (is_half(input)) return down(softmax(up(input)));
-  const Type type = type_of("softmax", input);
+  const Type type = type_of(softmax_name(LOG), input);
   const Tensor x = input.contiguous();
   Tensor y = at::empty_like(x);
-  const int64_t columns = x.size(-1), rows = columns ? x.numel() / columns : 0;
-  const int64_t stride = columns * x.element_size();
+  const Rows rows(x);
   const auto kernel = kernels().softmax;
-  const char* from = static_cast<const char*>(pointer(x));
-  char* to = static_cast<char*>(y.mutable_data_ptr());
-  at::parallel_for(0, rows, GRAIN / (columns + 1) + 1, [=](int64_t begin, int64_t end) {
-    kernel(type, from + begin * stride, to + begin * stride, end - begin, columns);
+  const char* from = bytes(x);
+  char* to = mutable_bytes(y);
+  const bool stream = streams(y);
+  rows.in_parallel([=](int64_t at, int64_t count) {
+    kernel(type, LOG, from + at, to + at, count, rows.columns, stream);
   });
   return y;
 }
 
+template <bool LOG>
 Tensor softmax_backward(const Tensor& grad, const Tensor& output) {
-  check_same_shape("softmax", "the gradient", output, grad);
-  if (is_half(output)) return down(softmax_backward(up(grad), up(output)));
-  const Type type = type_of("softmax", output);
+  check_same_shape(softmax_name(LOG), "the gradient", output, grad);
+  const Type type = type_of(softmax_name(LOG), output);
   const Tensor dy = grad.contiguous(), y = output.contiguous();
   Tensor dx = at::empty_like(y);
-  const int64_t columns = y.size(-1), rows = columns ? y.numel() / columns : 0;
-  const int64_t stride = columns * y.element_size();
+  const Rows rows(y);
   const auto kernel = kernels().softmax_backward;
-  const char *g = static_cast<const char*>(pointer(dy)), *from = static_cast<const char*>(pointer(y));
-  char* to = static_cast<char*>(dx.mutable_data_ptr());
-  at::parallel_for(0, rows, GRAIN / (columns + 1) + 1, [=](int64_t begin, int64_t end) {
-    kernel(type, g + begin * stride, from + begin * stride, to + begin * stride, end - begin,
-           columns);
+  const char *g = bytes(dy), *from = bytes(y);
+  char* to = mutable_bytes(dx);
+  const bool stream = streams(dx);
+  rows.in_parallel([=](int64_t at, int64_t count) {
+    kernel(type, LOG, g + at, from + at, to + at, count, rows.columns, stream);
   });
   return dx;
 }
 
+template <bool LOG>
 Tensor softmax_meta(const Tensor& input) {
-  check_softmax(input);
+  check_floating(softmax_name(LOG), input);
   return at::empty_like(input.contiguous());
 }
 
+template <bool LOG>
 Tensor softmax_backward_meta(const Tensor& grad, const Tensor& output) {
-  check_same_shape("softmax", "the gradient", output, grad);
+  check_same_shape(softmax_name(LOG), "the gradient", output, grad);
   return at::empty_like(output.contiguous());
 }
 
-struct Softmax : torch::autograd::Function<Softmax> {
+template <bool LOG>
+struct Softmax : torch::autograd::Function<Softmax<LOG>> {
   static Tensor call(const Tensor& input) {
-    static const auto op = typed_operator<Tensor(const Tensor&)>("benchbench::softmax");
+    static const auto op = operator_named<Tensor(const Tensor&)>(softmax_name(LOG));
     at::AutoDispatchBelowADInplaceOrView guard;
     return op.call(input);
   }
@@ -357,103 +395,77 @@ struct Softmax : torch::autograd::Function<Softmax> {
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     static const auto op =
-        typed_operator<Tensor(const Tensor&, const Tensor&)>("benchbench::softmax_backward");
+        operator_named<Tensor(const Tensor&, const Tensor&)>(softmax_name(LOG), "_backward");
     return {op.call(grads[0], context->get_saved_variables()[0])};
   }
 };
 
+template <bool LOG>
 Tensor softmax_autograd(const Tensor& input) {
-  return wants_grad({&input}) ? Softmax::apply(input) : Softmax::call(input);
+  return wants_grad({&input}) ? Softmax<LOG>::apply(input) : Softmax<LOG>::call(input);
 }
 
 }  // namespace
 
-#define BB_UNARY(OP)                                                   \
-  m.def(#OP "(Tensor input) -> Tensor");                               \
-  m.def(#OP "_backward(Tensor grad, Tensor input) -> Tensor");
-#define BB_BIAS(OP)                                                    \
-  m.def("bias_" #OP "(Tensor input, Tensor bias) -> Tensor");          \
-  m.def("bias_" #OP "_backward(Tensor grad, Tensor input, Tensor bias) -> (Tensor, Tensor)");
-#define BB_GATED(NAME)                                                 \
-  m.def(#NAME "(Tensor gate, Tensor up) -> Tensor");                   \
-  m.def(#NAME "_backward(Tensor grad, Tensor gate, Tensor up) -> (Tensor, Tensor)");
+#define BB_ONE(NAME, KEPT)                                             \
+  m.def(#NAME "(Tensor input) -> Tensor");                             \
+  m.def(#NAME "_backward(Tensor grad, Tensor " #KEPT ") -> Tensor");
+#define BB_TWO(NAME, FIRST, SECOND)                                                       \
+  m.def(#NAME "(Tensor " #FIRST ", Tensor " #SECOND ") -> Tensor");                       \
+  m.def(#NAME "_backward(Tensor grad, Tensor " #FIRST ", Tensor " #SECOND                 \
+              ") -> (Tensor, Tensor)");
 
 TORCH_LIBRARY_FRAGMENT(benchbench, m) {
-  BB_UNARY(relu) BB_UNARY(sigmoid) BB_UNARY(tanh) BB_UNARY(gelu) BB_UNARY(gelu_tanh) BB_UNARY(silu)
-  BB_BIAS(relu) BB_BIAS(gelu) BB_BIAS(gelu_tanh) BB_BIAS(silu)
-  BB_GATED(swiglu) BB_GATED(geglu) BB_GATED(reglu)
-  m.def("softmax(Tensor input) -> Tensor");
-  m.def("softmax_backward(Tensor grad, Tensor output) -> Tensor");
+  BB_ONE(relu, output) BB_ONE(sigmoid, output) BB_ONE(tanh, output)
+  BB_ONE(gelu, input) BB_ONE(gelu_tanh, input) BB_ONE(silu, input)
+  BB_TWO(bias_relu, input, bias) BB_TWO(bias_gelu, input, bias)
+  BB_TWO(bias_gelu_tanh, input, bias) BB_TWO(bias_silu, input, bias)
+  BB_TWO(reglu, gate, up) BB_TWO(geglu, gate, up) BB_TWO(geglu_tanh, gate, up)
+  BB_TWO(swiglu, gate, up)
+  BB_ONE(softmax, output) BB_ONE(log_softmax, output)
 }
 
-// The kernels of one dispatch key: unary_SUFFIX and so on.
-#define BB_IMPLEMENT(SUFFIX)                                                        \
-  m.impl("relu", &unary##SUFFIX<Activation::relu>);                                 \
-  m.impl("sigmoid", &unary##SUFFIX<Activation::sigmoid>);                           \
-  m.impl("tanh", &unary##SUFFIX<Activation::tanh>);                                 \
-  m.impl("gelu", &unary##SUFFIX<Activation::gelu>);                                 \
-  m.impl("gelu_tanh", &unary##SUFFIX<Activation::gelu_tanh>);                       \
-  m.impl("silu", &unary##SUFFIX<Activation::silu>);                                 \
-  m.impl("bias_relu", &bias##SUFFIX<Activation::relu>);                             \
-  m.impl("bias_gelu", &bias##SUFFIX<Activation::gelu>);                             \
-  m.impl("bias_gelu_tanh", &bias##SUFFIX<Activation::gelu_tanh>);                   \
-  m.impl("bias_silu", &bias##SUFFIX<Activation::silu>);                             \
-  m.impl("swiglu", &gated##SUFFIX<Activation::silu>);                               \
-  m.impl("geglu", &gated##SUFFIX<Activation::gelu>);                                \
-  m.impl("reglu", &gated##SUFFIX<Activation::relu>);                                \
-  m.impl("softmax", &softmax##SUFFIX);
-
-#define BB_IMPLEMENT_BACKWARD(SUFFIX)                                               \
-  m.impl("relu_backward", &unary_backward##SUFFIX<Activation::relu>);               \
-  m.impl("sigmoid_backward", &unary_backward##SUFFIX<Activation::sigmoid>);         \
-  m.impl("tanh_backward", &unary_backward##SUFFIX<Activation::tanh>);               \
-  m.impl("gelu_backward", &unary_backward##SUFFIX<Activation::gelu>);               \
-  m.impl("gelu_tanh_backward", &unary_backward##SUFFIX<Activation::gelu_tanh>);     \
-  m.impl("silu_backward", &unary_backward##SUFFIX<Activation::silu>);               \
-  m.impl("bias_relu_backward", &bias_backward##SUFFIX<Activation::relu>);           \
-  m.impl("bias_gelu_backward", &bias_backward##SUFFIX<Activation::gelu>);           \
-  m.impl("bias_gelu_tanh_backward", &bias_backward##SUFFIX<Activation::gelu_tanh>); \
-  m.impl("bias_silu_backward", &bias_backward##SUFFIX<Activation::silu>);           \
-  m.impl("swiglu_backward", &gated_backward##SUFFIX<Activation::silu>);             \
-  m.impl("geglu_backward", &gated_backward##SUFFIX<Activation::gelu>);              \
-  m.impl("reglu_backward", &gated_backward##SUFFIX<Activation::relu>);              \
-  m.impl("softmax_backward", &softmax_backward##SUFFIX);
+// Every operator with its function; each(name, function) for those that end in SUFFIX.
+#define BB_FUNCTIONS(each, END, SUFFIX)                                 \
+  each("relu" END, &unary##SUFFIX<Activation::relu>);                   \
+  each("sigmoid" END, &unary##SUFFIX<Activation::sigmoid>);             \
+  each("tanh" END, &unary##SUFFIX<Activation::tanh>);                   \
+  each("gelu" END, &unary##SUFFIX<Activation::gelu>);                   \
+  each("gelu_tanh" END, &unary##SUFFIX<Activation::gelu_tanh>);         \
+  each("silu" END, &unary##SUFFIX<Activation::silu>);                   \
+  each("bias_relu" END, &bias##SUFFIX<Activation::relu>);               \
+  each("bias_gelu" END, &bias##SUFFIX<Activation::gelu>);               \
+  each("bias_gelu_tanh" END, &bias##SUFFIX<Activation::gelu_tanh>);     \
+  each("bias_silu" END, &bias##SUFFIX<Activation::silu>);               \
+  each("reglu" END, &gated##SUFFIX<Activation::relu>);                  \
+  each("geglu" END, &gated##SUFFIX<Activation::gelu>);                  \
+  each("geglu_tanh" END, &gated##SUFFIX<Activation::gelu_tanh>);        \
+  each("swiglu" END, &gated##SUFFIX<Activation::silu>);                 \
+  each("softmax" END, &softmax##SUFFIX<false>);                         \
+  each("log_softmax" END, &softmax##SUFFIX<true>);
 
 TORCH_LIBRARY_IMPL(benchbench, CPU, m) {
-  BB_IMPLEMENT()
-  BB_IMPLEMENT_BACKWARD()
+  BB_FUNCTIONS(m.impl, "", )
+  BB_FUNCTIONS(m.impl, "_backward", _backward)
 }
 
 TORCH_LIBRARY_IMPL(benchbench, Meta, m) {
-  BB_IMPLEMENT(_meta)
-  BB_IMPLEMENT_BACKWARD(_meta)
+  BB_FUNCTIONS(m.impl, "", _meta)
+  BB_FUNCTIONS(m.impl, "_backward", _backward_meta)
 }
 
 TORCH_LIBRARY_IMPL(benchbench, Autograd, m) {
-  BB_IMPLEMENT(_autograd)
+  BB_FUNCTIONS(m.impl, "", _autograd)
   // A second derivative does not exist here: it must raise, not be silently zero.
-  for (const char* name :
-       {"relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "bias_relu", "bias_gelu",
-        "bias_gelu_tanh", "bias_silu", "swiglu", "geglu", "reglu", "softmax"})
-    m.impl((std::string(name) + "_backward").c_str(),
-           torch::autograd::autogradNotImplementedFallback());
+  const auto not_differentiable = [&](const char* name, auto&&) {
+    m.impl(name, torch::autograd::autogradNotImplementedFallback());
+  };
+  BB_FUNCTIONS(not_differentiable, "_backward", _backward)
 }
 
 void bind_activations(pybind11::module_& m) {
-  m.def("relu", &unary<Activation::relu>);
-  m.def("sigmoid", &unary<Activation::sigmoid>);
-  m.def("tanh", &unary<Activation::tanh>);
-  m.def("gelu", &unary<Activation::gelu>);
-  m.def("gelu_tanh", &unary<Activation::gelu_tanh>);
-  m.def("silu", &unary<Activation::silu>);
-  m.def("bias_relu", &bias<Activation::relu>);
-  m.def("bias_gelu", &bias<Activation::gelu>);
-  m.def("bias_gelu_tanh", &bias<Activation::gelu_tanh>);
-  m.def("bias_silu", &bias<Activation::silu>);
-  m.def("swiglu", &gated<Activation::silu>);
-  m.def("geglu", &gated<Activation::gelu>);
-  m.def("reglu", &gated<Activation::relu>);
-  m.def("softmax", &softmax);
+  BB_FUNCTIONS(m.def, "", )
+  BB_FUNCTIONS(m.def, "_backward", _backward)
 }
 
 }  // namespace benchbench

@@ -24,11 +24,12 @@ using OptionalTensor = std::optional<Tensor>;
 void bind_activations(pybind11::module_& m);
 void bind_norms(pybind11::module_& m);
 
-// The kernels' name of a dtype. Half precision is computed in float32 by the callers.
+// The kernels' name of a dtype.
 inline Type type_of(const char* op, const Tensor& x) {
   switch (x.scalar_type()) {
     case at::kFloat: return Type::f32;
     case at::kBFloat16: return Type::bf16;
+    case at::kHalf: return Type::f16;
     case at::kDouble: return Type::f64;
     default:
       TORCH_CHECK(false, "benchbench::", op, ": dtype ", x.scalar_type(),

@@ -1,5 +1,6 @@
 // Chooses the instruction set at run time: the best one that this processor has.
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -35,7 +36,8 @@ int candidates(Candidate* found) {
                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   found[count++] = {&avx512::table, wide};
   found[count++] = {&avx2::table,
-                    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
+                    __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                        __builtin_cpu_supports("f16c")};
 #endif
   found[count++] = {&base::table, true};
   return count;
@@ -56,6 +58,25 @@ const Kernels* first_choice() {
   return found ? found : find(nullptr);
 }
 
+// Bytes. From sysfs, since sysconf() repeats what the processor says and in a virtual machine that is
+// the cache of a whole socket.
+int64_t last_level_cache() {
+  int64_t found = 0;
+  for (int index = 0; index < 8; ++index) {
+    char path[64], unit = 0;
+    long size = 0;
+    std::snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
+    std::FILE* file = std::fopen(path, "r");
+    if (!file) break;
+    if (std::fscanf(file, "%ld%c", &size, &unit) == 2) {
+      const int64_t bytes = int64_t{size} << (unit == 'M' ? 20 : unit == 'K' ? 10 : 0);
+      found = bytes > found ? bytes : found;
+    }
+    std::fclose(file);
+  }
+  return found > 0 ? found : int64_t{32} << 20;
+}
+
 std::atomic<const Kernels*>& chosen() {
   static std::atomic<const Kernels*> current{first_choice()};
   return current;
@@ -64,6 +85,11 @@ std::atomic<const Kernels*>& chosen() {
 }  // namespace
 
 const Kernels& kernels() { return *chosen().load(std::memory_order_relaxed); }
+
+bool beyond_cache(int64_t bytes) {
+  static const int64_t cache = last_level_cache();
+  return bytes >= cache;
+}
 
 bool choose(const char* name) {
   const Kernels* found = find(name);

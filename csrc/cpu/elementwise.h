@@ -1,24 +1,34 @@
 // Activations, alone, with a bias, and gated. Included once per instruction set.
 //
-// One pass over memory: load, compute in float32 (float64 for float64), store. The last vector of a
-// range is loaded and stored in part. The derivative is computed from the input, not from a saved
-// output, so that forward keeps nothing that autograd does not hold already.
+// One pass over memory: load, compute in float (double for float64), store. The last vector of a
+// range is loaded and stored in part, by the same arithmetic, so a value does not depend on where a
+// range ends. Outputs that are larger than the last-level cache are streamed past it (the caller
+// says so): a plain store would read each line before it overwrites it.
 #pragma once
 
+#include "cpu/functions.h"
 #include "cpu/kernels.h"
-#include "cpu/simd.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
+// An activation: value(x); slope(x, value), its derivative, with the value at no extra cost; and
+// slope_from(kept), the derivative from what autograd keeps, which is the output where that is
+// enough (it is then needed by the next operator anyway), else the input.
+
 struct Relu {
   template <class V>
   static inline V value(V x) {
-    return x < splat<V>(0.0) ? splat<V>(0.0) : x;  // a nan stays
+    return maximum(splat<V>(0.0), x);  // a nan stays
   }
   template <class V>
-  static inline V slope(V x) {
+  static inline V slope(V x, V& value_) {
+    value_ = value(x);
     return x > splat<V>(0.0) ? splat<V>(1.0) : splat<V>(0.0);
+  }
+  template <class V>
+  static inline V slope_from(V y) {
+    return y > splat<V>(0.0) ? splat<V>(1.0) : splat<V>(0.0);
   }
 };
 
@@ -28,10 +38,8 @@ struct Sigmoid {
     return logistic(x);
   }
   template <class V>
-  static inline V slope(V x) {
-    // s (1 - s) from the side where 1 - s does not cancel.
-    const V s = logistic(-absolute(x));
-    return s * (splat<V>(1.0) - s);
+  static inline V slope_from(V y) {
+    return y * (splat<V>(1.0) - y);
   }
 };
 
@@ -41,9 +49,8 @@ struct Tanh {
     return tangent(x);
   }
   template <class V>
-  static inline V slope(V x) {
-    const V t = tangent(x);
-    return splat<V>(1.0) - t * t;
+  static inline V slope_from(V y) {
+    return splat<V>(1.0) - y * y;
   }
 };
 
@@ -55,32 +62,44 @@ struct Gelu {
     return x * normal_cdf(x, gauss);
   }
   template <class V>
-  static inline V slope(V x) {
+  static inline V slope(V x, V& value_) {
     V gauss;
     const V phi = normal_cdf(x, gauss);
-    return phi + x * gauss * splat<V>(0.39894228040143267794);
+    value_ = x * phi;
+    // Far out the density is 0 and x may be infinite.
+    const V near = minimum(splat<V>(40.0), maximum(splat<V>(-40.0), x));
+    return phi + near * gauss * splat<V>(0.39894228040143267794);
+  }
+  template <class V>
+  static inline V slope_from(V x) {
+    V ignored;
+    return slope(x, ignored);
   }
 };
 
 // x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3), written as x / (1 + e^-2u), which keeps
 // the precision of the left tail.
 struct GeluTanh {
-  static constexpr double TWICE = 1.5957691216057307117;  // 2 sqrt(2/pi)
+  static constexpr double A = 1.5957691216057307117;  // 2 sqrt(2/pi)
+  static constexpr double B = A * 0.044715;
   template <class V>
   static inline V value(V x) {
-    const V u = splat<V>(TWICE) * x * (splat<V>(1.0) + splat<V>(0.044715) * x * x);
-    return x * logistic(u);
+    return x * logistic(x * (splat<V>(B) * (x * x) + splat<V>(A)));
   }
   template <class V>
-  static inline V slope(V x) {
-    const V square = x * x;
-    const V u = splat<V>(TWICE) * x * (splat<V>(1.0) + splat<V>(0.044715) * square);
-    const V du = splat<V>(TWICE) * (splat<V>(1.0) + splat<V>(3.0 * 0.044715) * square);
-    const V s = logistic(u);
-    const V rest = logistic(-u);
-    const V bend = x * s * rest * du;
-    // Far out s (1 - s) is 0 and du may be infinite: the slope there is that of the asymptote.
-    return s + (absolute(x) > splat<V>(20.0) ? splat<V>(0.0) : bend);
+  static inline V slope(V x, V& value_) {
+    // Where |x| > 20 the logistic is 0 or 1; the bound keeps infinities out of its derivative.
+    const V near = minimum(splat<V>(20.0), maximum(splat<V>(-20.0), x));
+    const V square = near * near;
+    V rest;
+    const V s = logistic(near * (splat<V>(B) * square + splat<V>(A)), rest);
+    value_ = x * s;
+    return s + near * (s * rest) * (splat<V>(3.0 * B) * square + splat<V>(A));
+  }
+  template <class V>
+  static inline V slope_from(V x) {
+    V ignored;
+    return slope(x, ignored);
   }
 };
 
@@ -90,105 +109,132 @@ struct Silu {
     return x / (splat<V>(1.0) + exponential(-x));
   }
   template <class V>
-  static inline V slope(V x) {
-    const V s = logistic(x);
-    return s + x * s * logistic(-x);
+  static inline V slope(V x, V& value_) {
+    V rest;
+    const V s = logistic(x, rest);
+    value_ = x * s;
+    // Far out s (1 - s) is 0 and x may be infinite.
+    const V near = minimum(splat<V>(200.0), maximum(splat<V>(-200.0), x));
+    return s + near * (s * rest);
+  }
+  template <class V>
+  static inline V slope_from(V x) {
+    V ignored;
+    return slope(x, ignored);
   }
 };
 
-// Calls body(count) for each vector of a range: WIDTH for whole ones, less for the last.
-template <class T, class Whole, class Part>
-static inline void each(int64_t n, Whole whole, Part part) {
-  constexpr int width = Element<T>::WIDTH;
-  int64_t i = 0;
-  for (; i + width <= n; i += width) whole(i);
-  if (i < n) part(i, n - i);
+template <bool STREAM, class T>
+static inline void put(T* p, typename Element<T>::V v) {
+  if constexpr (STREAM)
+    Element<T>::stream(p, v);
+  else
+    Element<T>::store(p, v);
 }
 
-template <class Op, class T>
+// Whether streaming stores may be used for consecutive rows of `bytes` from p on.
+static inline bool can_stream(const void* p, int64_t bytes = 64) {
+  return reinterpret_cast<uintptr_t>(p) % 64 == 0 && bytes % 64 == 0;
+}
+
+template <class Op, bool STREAM, class T>
 static void unary(const T* x, T* y, int64_t n) {
   using E = Element<T>;
-  each<T>(
-      n, [=](int64_t i) { E::store(y + i, Op::value(E::load(x + i))); },
-      [=](int64_t i, int64_t count) { E::store(y + i, Op::value(E::load(x + i, count)), count); });
+  int64_t i = 0;
+  for (; i + E::WIDTH <= n; i += E::WIDTH) put<STREAM>(y + i, Op::value(E::load(x + i)));
+  if (i < n) E::store(y + i, Op::value(E::load(x + i, n - i)), n - i);
 }
 
-template <class Op, class T>
-static void unary_backward(const T* dy, const T* x, T* dx, int64_t n) {
+template <class Op, bool STREAM, class T>
+static void unary_backward(const T* dy, const T* kept, T* dx, int64_t n) {
   using E = Element<T>;
-  each<T>(
-      n, [=](int64_t i) { E::store(dx + i, E::load(dy + i) * Op::slope(E::load(x + i))); },
-      [=](int64_t i, int64_t count) {
-        E::store(dx + i, E::load(dy + i, count) * Op::slope(E::load(x + i, count)), count);
-      });
+  int64_t i = 0;
+  for (; i + E::WIDTH <= n; i += E::WIDTH)
+    put<STREAM>(dx + i, E::load(dy + i) * Op::slope_from(E::load(kept + i)));
+  if (i < n) {
+    const auto slope = Op::slope_from(E::load(kept + i, n - i));
+    E::store(dx + i, E::load(dy + i, n - i) * slope, n - i);
+  }
 }
 
-template <class Op, class T>
-static void bias(const T* x, const T* b, T* y, int64_t rows, int64_t columns) {
+template <class Op, bool STREAM, class T>
+static void bias(const T* x, const typename Element<T>::Sum* b, T* y, int64_t rows,
+                 int64_t columns) {
   using E = Element<T>;
-  for (int64_t row = 0; row < rows; ++row, x += columns, y += columns)
-    each<T>(
-        columns, [=](int64_t i) { E::store(y + i, Op::value(E::load(x + i) + E::load(b + i))); },
-        [=](int64_t i, int64_t count) {
-          E::store(y + i, Op::value(E::load(x + i, count) + E::load(b + i, count)), count);
-        });
+  using B = Element<typename E::Sum>;
+  for (int64_t row = 0; row < rows; ++row, x += columns, y += columns) {
+    int64_t i = 0;
+    for (; i + E::WIDTH <= columns; i += E::WIDTH)
+      put<STREAM>(y + i, Op::value(E::load(x + i) + B::load(b + i)));
+    const int64_t left = columns - i;
+    if (left) E::store(y + i, Op::value(E::load(x + i, left) + B::load(b + i, left)), left);
+  }
 }
 
-template <class Op, class T>
-static void bias_backward(const T* dy, const T* x, const T* b, T* dx, typename Element<T>::Sum* db,
-                          int64_t rows, int64_t columns) {
+// db is summed row by row: the caller keeps the rows of a call few, so that its rounding stays small
+// and the row of sums in the cache.
+template <class Op, bool STREAM, class T>
+static void bias_backward(const T* dy, const T* x, const typename Element<T>::Sum* b, T* dx,
+                          typename Element<T>::Sum* db, int64_t rows, int64_t columns) {
   using E = Element<T>;
-  using S = Element<typename E::Sum>;
+  using V = typename E::V;
+  using B = Element<typename E::Sum>;
   for (int64_t i = 0; i < columns; ++i) db[i] = 0;
-  for (int64_t row = 0; row < rows; ++row, dy += columns, x += columns, dx += columns)
-    each<T>(
-        columns,
-        [=](int64_t i) {
-          const auto g = E::load(dy + i) * Op::slope(E::load(x + i) + E::load(b + i));
-          E::store(dx + i, g);
-          S::store(db + i, S::load(db + i) + g);
-        },
-        [=](int64_t i, int64_t count) {
-          const auto z = E::load(x + i, count) + E::load(b + i, count);
-          const auto g = E::load(dy + i, count) * Op::slope(z);
-          E::store(dx + i, g, count);
-          S::store(db + i, S::load(db + i, count) + g, count);
-        });
+  for (int64_t row = 0; row < rows; ++row, dy += columns, x += columns, dx += columns) {
+    int64_t i = 0;
+    for (; i + E::WIDTH <= columns; i += E::WIDTH) {
+      V ignored;
+      const V g = E::load(dy + i) * Op::slope(E::load(x + i) + B::load(b + i), ignored);
+      put<STREAM>(dx + i, g);
+      B::store(db + i, B::load(db + i) + g);
+    }
+    const int64_t left = columns - i;
+    if (left) {
+      V ignored;
+      const V z = E::load(x + i, left) + B::load(b + i, left);
+      const V g = E::load(dy + i, left) * Op::slope(z, ignored);
+      E::store(dx + i, g, left);
+      B::store(db + i, B::load(db + i, left) + g, left);
+    }
+  }
 }
 
-template <class Op, class T>
+template <class Op, bool STREAM, class T>
 static void gated(const T* g, const T* u, T* y, int64_t n) {
   using E = Element<T>;
-  each<T>(
-      n, [=](int64_t i) { E::store(y + i, Op::value(E::load(g + i)) * E::load(u + i)); },
-      [=](int64_t i, int64_t count) {
-        E::store(y + i, Op::value(E::load(g + i, count)) * E::load(u + i, count), count);
-      });
+  int64_t i = 0;
+  for (; i + E::WIDTH <= n; i += E::WIDTH)
+    put<STREAM>(y + i, Op::value(E::load(g + i)) * E::load(u + i));
+  if (i < n) E::store(y + i, Op::value(E::load(g + i, n - i)) * E::load(u + i, n - i), n - i);
 }
 
-template <class Op, class T>
+template <class Op, bool STREAM, class T>
 static void gated_backward(const T* dy, const T* g, const T* u, T* dg, T* du, int64_t n) {
   using E = Element<T>;
-  each<T>(
-      n,
-      [=](int64_t i) {
-        const auto d = E::load(dy + i), x = E::load(g + i);
-        E::store(dg + i, d * E::load(u + i) * Op::slope(x));
-        E::store(du + i, d * Op::value(x));
-      },
-      [=](int64_t i, int64_t count) {
-        const auto d = E::load(dy + i, count), x = E::load(g + i, count);
-        E::store(dg + i, d * E::load(u + i, count) * Op::slope(x), count);
-        E::store(du + i, d * Op::value(x), count);
-      });
+  using V = typename E::V;
+  int64_t i = 0;
+  for (; i + E::WIDTH <= n; i += E::WIDTH) {
+    V value;
+    const V d = E::load(dy + i), slope = Op::slope(E::load(g + i), value);
+    put<STREAM>(dg + i, d * E::load(u + i) * slope);
+    put<STREAM>(du + i, d * value);
+  }
+  if (i < n) {
+    V value;
+    const V d = E::load(dy + i, n - i), slope = Op::slope(E::load(g + i, n - i), value);
+    E::store(dg + i, d * E::load(u + i, n - i) * slope, n - i);
+    E::store(du + i, d * value, n - i);
+  }
 }
 
-// From the enumerations of the interface to a template: body(Op, T).
+// From the enumerations of the interface to a template: body(Op{}), body(T{}), body(true or false as
+// a type).
 template <class Body>
 static inline void for_type(Type type, Body body) {
   switch (type) {
     case Type::f32: return body(float{});
     case Type::bf16: return body(bf16{});
+    case Type::f16: return body(f16{});
     case Type::f64: return body(double{});
   }
 }
@@ -205,43 +251,77 @@ static inline void for_op(Activation op, Body body) {
   }
 }
 
-#define BB_EACH(op, type, ...)                                           \
+// Those that have fused forms.
+template <class Body>
+static inline void for_fused_op(Activation op, Body body) {
+  switch (op) {
+    case Activation::relu: return body(Relu{});
+    case Activation::gelu: return body(Gelu{});
+    case Activation::gelu_tanh: return body(GeluTanh{});
+    case Activation::silu: return body(Silu{});
+    default: return;
+  }
+}
+
+template <class T, class Body>
+static inline void for_store(bool stream, Body body) {
+  if constexpr (sizeof(T) <= 4) {
+    if (stream) {
+      body(std::true_type{});
+      return end_of_streaming();
+    }
+  }
+  body(std::false_type{});
+}
+
+#define BB_EACH(for_ops, op, type, stream, ...)                          \
   for_type(type, [=](auto element) {                                     \
     using T = decltype(element);                                         \
-    using Sum [[maybe_unused]] = typename Element<T>::Sum;               \
-    for_op(op, [=](auto functor) {                                       \
+    using R [[maybe_unused]] = typename Element<T>::Sum;                 \
+    for_ops(op, [=](auto functor) {                                      \
       using Op = decltype(functor);                                      \
-      __VA_ARGS__;                                                       \
+      for_store<T>(stream, [=](auto past_caches) {                       \
+        constexpr bool STREAM = decltype(past_caches)::value;            \
+        __VA_ARGS__;                                                     \
+      });                                                                \
     });                                                                  \
   })
 
-static void unary_entry(Activation op, Type type, const void* x, void* y, int64_t n) {
-  BB_EACH(op, type, (unary<Op, T>((const T*)x, (T*)y, n)));
+static void unary_entry(Activation op, Type type, const void* x, void* y, int64_t n, bool stream) {
+  BB_EACH(for_op, op, type, stream && can_stream(y),
+          (unary<Op, STREAM>((const T*)x, (T*)y, n)));
 }
 
-static void unary_backward_entry(Activation op, Type type, const void* dy, const void* x, void* dx,
-                                 int64_t n) {
-  BB_EACH(op, type, (unary_backward<Op, T>((const T*)dy, (const T*)x, (T*)dx, n)));
+static void unary_backward_entry(Activation op, Type type, const void* dy, const void* kept, void* dx,
+                                 int64_t n, bool stream) {
+  BB_EACH(for_op, op, type, stream && can_stream(dx),
+          (unary_backward<Op, STREAM>((const T*)dy, (const T*)kept, (T*)dx, n)));
 }
 
 static void bias_entry(Activation op, Type type, const void* x, const void* b, void* y, int64_t rows,
-                       int64_t columns) {
-  BB_EACH(op, type, (bias<Op, T>((const T*)x, (const T*)b, (T*)y, rows, columns)));
+                       int64_t columns, bool stream) {
+  BB_EACH(for_fused_op, op, type, stream && can_stream(y, columns * int64_t(sizeof(T))),
+          (bias<Op, STREAM>((const T*)x, (const R*)b, (T*)y, rows, columns)));
 }
 
 static void bias_backward_entry(Activation op, Type type, const void* dy, const void* x,
-                                const void* b, void* dx, void* db, int64_t rows, int64_t columns) {
-  BB_EACH(op, type, (bias_backward<Op, T>((const T*)dy, (const T*)x, (const T*)b, (T*)dx, (Sum*)db,
-                                          rows, columns)));
+                                const void* b, void* dx, void* db, int64_t rows, int64_t columns,
+                                bool stream) {
+  BB_EACH(for_fused_op, op, type, stream && can_stream(dx, columns * int64_t(sizeof(T))),
+          (bias_backward<Op, STREAM>((const T*)dy, (const T*)x, (const R*)b, (T*)dx, (R*)db, rows,
+                                     columns)));
 }
 
-static void gated_entry(Activation op, Type type, const void* g, const void* u, void* y, int64_t n) {
-  BB_EACH(op, type, (gated<Op, T>((const T*)g, (const T*)u, (T*)y, n)));
+static void gated_entry(Activation op, Type type, const void* g, const void* u, void* y, int64_t n,
+                        bool stream) {
+  BB_EACH(for_fused_op, op, type, stream && can_stream(y),
+          (gated<Op, STREAM>((const T*)g, (const T*)u, (T*)y, n)));
 }
 
 static void gated_backward_entry(Activation op, Type type, const void* dy, const void* g,
-                                 const void* u, void* dg, void* du, int64_t n) {
-  BB_EACH(op, type, (gated_backward<Op, T>((const T*)dy, (const T*)g, (const T*)u, (T*)dg, (T*)du, n)));
+                                 const void* u, void* dg, void* du, int64_t n, bool stream) {
+  BB_EACH(for_fused_op, op, type, stream && can_stream(dg) && can_stream(du),
+          (gated_backward<Op, STREAM>((const T*)dy, (const T*)g, (const T*)u, (T*)dg, (T*)du, n)));
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 namespace benchbench {
 
-enum class Type : int { f32, bf16, f64 };
+enum class Type : int { f32, bf16, f16, f64 };
 
 enum class Activation : int { relu, sigmoid, tanh, gelu, gelu_tanh, silu };
 
@@ -15,28 +15,34 @@ enum class Activation : int { relu, sigmoid, tanh, gelu, gelu_tanh, silu };
 struct Kernels {
   const char* name;
 
-  // y = f(x), n elements; 2n elements of traffic.
-  void (*unary)(Activation, Type, const void* x, void* y, int64_t n);
-  // dx = dy f'(x); 3n.
-  void (*unary_backward)(Activation, Type, const void* dy, const void* x, void* dx, int64_t n);
+  // `stream` asks for stores past the caches, for outputs beyond the last-level cache; it is followed
+  // where the output is aligned.
 
-  // y = f(x + b), b of `columns` elements added to each row; 2n.
-  void (*bias)(Activation, Type, const void* x, const void* b, void* y, int64_t rows, int64_t columns);
+  // y = f(x), n elements; 2n elements of traffic.
+  void (*unary)(Activation, Type, const void* x, void* y, int64_t n, bool stream);
+  // dx = dy f'; 3n. `kept` is the output y for relu, sigmoid and tanh, else the input x.
+  void (*unary_backward)(Activation, Type, const void* dy, const void* kept, void* dx, int64_t n,
+                         bool stream);
+
+  // y = f(x + b), b of `columns` elements (real) added to each row; 2n. Not sigmoid, tanh.
+  void (*bias)(Activation, Type, const void* x, const void* b, void* y, int64_t rows,
+               int64_t columns, bool stream);
   // dx = dy f'(x + b); db (real, one row, written) = its column sums over these rows; 3n.
   void (*bias_backward)(Activation, Type, const void* dy, const void* x, const void* b, void* dx,
-                        void* db, int64_t rows, int64_t columns);
+                        void* db, int64_t rows, int64_t columns, bool stream);
 
-  // y = f(g) u; 3n.
-  void (*gated)(Activation, Type, const void* g, const void* u, void* y, int64_t n);
+  // y = f(g) u; 3n. Not sigmoid, tanh.
+  void (*gated)(Activation, Type, const void* g, const void* u, void* y, int64_t n, bool stream);
   // dg = dy u f'(g), du = dy f(g); 5n.
   void (*gated_backward)(Activation, Type, const void* dy, const void* g, const void* u, void* dg,
-                         void* du, int64_t n);
+                         void* du, int64_t n, bool stream);
 
-  // Softmax of each row; 2n.
-  void (*softmax)(Type, const void* x, void* y, int64_t rows, int64_t columns);
-  // dx = y (dy - <dy, y>); 3n.
-  void (*softmax_backward)(Type, const void* dy, const void* y, void* dx, int64_t rows,
-                           int64_t columns);
+  // Softmax of each row, or its logarithm; 2n.
+  void (*softmax)(Type, bool logarithm, const void* x, void* y, int64_t rows, int64_t columns,
+                  bool stream);
+  // From the output y; 3n.
+  void (*softmax_backward)(Type, bool logarithm, const void* dy, const void* y, void* dx,
+                           int64_t rows, int64_t columns, bool stream);
 
   // Layer norm (rms false) or RMS norm of each row. With a residual, sum = x + residual is written
   // (rounded to the type) and normalised. w and b are real or null; mean (layer norm only) and rstd
@@ -84,6 +90,10 @@ struct Kernels {
 // The kernels for the best instruction set that this processor has, or the one that BENCHBENCH_ISA
 // (base, avx2, avx512) or choose() names.
 const Kernels& kernels();
+
+// Whether an output of so many bytes is worth streaming past the caches: it is at least as large as
+// the last-level cache (of this processor; 32 MiB where that is unknown).
+bool beyond_cache(int64_t bytes);
 
 // Use another instruction set from now on. False when it is not compiled or not supported here.
 bool choose(const char* name);

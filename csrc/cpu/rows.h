@@ -1,4 +1,4 @@
-// Operations on rows: softmax, layer norm, RMS norm. Included once per instruction set.
+// Operations on rows: layer norm, RMS norm. Included once per instruction set.
 //
 // A row is read from memory once: the first phase brings it into the cache, and the later ones find
 // it there (rows up to about half of L2; longer ones are read again). Sums run in four vectors side
@@ -24,80 +24,6 @@ static inline typename Element<T>::Sum row_sum(int64_t n, Term term) {
     for (int k = 0; k < 4; ++k) sum[k] += term(i + k * width, width);
   for (; i < n; i += width) sum[0] += term(i, n - i < width ? n - i : width);
   return sum_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
-
-template <class T>
-static inline typename Element<T>::V load(const T* p, int64_t count) {
-  return count == Element<T>::WIDTH ? Element<T>::load(p) : Element<T>::load(p, count);
-}
-
-template <class T>
-static inline void store(T* p, typename Element<T>::V v, int64_t count) {
-  if (count == Element<T>::WIDTH)
-    Element<T>::store(p, v);
-  else
-    Element<T>::store(p, v, count);
-}
-
-// Zeroes the lanes from `count` on.
-static inline F keep(F v, int64_t count) {
-  if (count == LANES) return v;
-  float lanes[LANES];
-  std::memcpy(lanes, &v, sizeof v);
-  for (int64_t i = count; i < LANES; ++i) lanes[i] = 0.0f;
-  std::memcpy(&v, lanes, sizeof v);
-  return v;
-}
-static inline double keep(double v, int64_t) { return v; }
-
-// Phases: largest value; exponentials, unnormalised, kept in y (float) or recomputed (bf16, whose y
-// would round them), and their sum; scale. A row that is all -inf gives nan, as it does in torch, and
-// so does one with a nan, which the comparison may pass over but the sum does not.
-template <class T>
-static void softmax(const T* x, T* y, int64_t rows, int64_t n) {
-  using E = Element<T>;
-  using V = typename E::V;
-  constexpr int width = E::WIDTH;
-  constexpr bool keeps = sizeof(T) >= 4;
-  for (int64_t row = 0; row < rows; ++row, x += n, y += n) {
-    V high = splat<V>(-INFINITY);
-    for (int64_t i = 0; i < n; i += width) {
-      if (n - i >= width) {
-        high = maximum(high, E::load(x + i));
-      } else {
-        for (int64_t k = i; k < n; ++k) high = maximum(high, splat<V>(sum_lanes(E::load(x + k, 1))));
-      }
-    }
-    const auto top = max_lanes(high);
-    const V shift = splat<V>(top);
-    const auto total = row_sum<T>(n, [=](int64_t i, int64_t count) {
-      const V e = keep(exponential(load(x + i, count) - shift), count);
-      if constexpr (keeps) store(y + i, e, count);
-      return e;
-    });
-    const V scale = splat<V>(1.0) / (V{} + total);
-    for (int64_t i = 0; i < n; i += width) {
-      const int64_t count = n - i < width ? n - i : width;
-      if constexpr (keeps)
-        store(y + i, load(y + i, count) * scale, count);
-      else
-        store(y + i, exponential(load(x + i, count) - shift) * scale, count);
-    }
-  }
-}
-
-template <class T>
-static void softmax_backward(const T* dy, const T* y, T* dx, int64_t rows, int64_t n) {
-  using V = typename Element<T>::V;
-  for (int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
-    const auto dot = row_sum<T>(
-        n, [=](int64_t i, int64_t count) { return load(dy + i, count) * load(y + i, count); });
-    const V shift = V{} + dot;
-    for (int64_t i = 0; i < n; i += Element<T>::WIDTH) {
-      const int64_t count = n - i < Element<T>::WIDTH ? n - i : Element<T>::WIDTH;
-      store(dx + i, load(y + i, count) * (load(dy + i, count) - shift), count);
-    }
-  }
 }
 
 template <bool RMS, class T>
@@ -185,21 +111,6 @@ static void norm_backward(const T* dy, const T* x, const typename Element<T>::Su
     }
     if (dsum) dsum += n;
   }
-}
-
-static void softmax_entry(Type type, const void* x, void* y, int64_t rows, int64_t n) {
-  for_type(type, [=](auto element) {
-    using T = decltype(element);
-    softmax<T>((const T*)x, (T*)y, rows, n);
-  });
-}
-
-static void softmax_backward_entry(Type type, const void* dy, const void* y, void* dx, int64_t rows,
-                                   int64_t n) {
-  for_type(type, [=](auto element) {
-    using T = decltype(element);
-    softmax_backward<T>((const T*)dy, (const T*)y, (T*)dx, rows, n);
-  });
 }
 
 static void norm_entry(Type type, bool rms, const void* x, const void* residual, const void* w,

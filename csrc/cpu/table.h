@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/batch_norm.h"
+#include "cpu/softmax.h"
 
 namespace benchbench::BB_ISA {
 

@@ -1,0 +1,104 @@
+// The mathematics of the activations, for float vectors; double goes to the C library.
+//
+// Bounds are against float64 over all of float32 that matters, with fused multiply-add (without it
+// they grow by about half). Polynomials that are not attributed were fitted for this file, by
+// iterated least squares towards the least maximal relative error.
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace benchbench::BB_ISA {
+namespace {  // internal linkage: no symbol of a vector unit is weak
+
+// e^x within 1 ulp, subnormal results included: reduction by ln 2 in two parts (the first has few
+// bits, so its product is exact without a fused multiply-add), then a polynomial of degree 6 (the
+// coefficients of Cephes' expf).
+static inline F exponential(F x) {
+  x = minimum(splat<F>(89.0), maximum(splat<F>(-104.0), x));  // a nan stays
+  const F magic = splat<F>(12582912.0);  // adding it rounds to an integer
+  const F n = (x * 1.44269504088896341f + magic) - magic;
+  F r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  F p = splat<F>(1.9875691500e-4);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  return times_power_of_two(p, n);
+}
+static inline double exponential(double x) { return std::exp(x); }
+
+// 1 / (1 + e^-x), within 2 ulp.
+template <class V>
+static inline V logistic(V x) {
+  return splat<V>(1.0) / (splat<V>(1.0) + exponential(-x));
+}
+
+// logistic(x) and logistic(-x) at the price of one: neither cancels.
+template <class V>
+static inline V logistic(V x, V& rest) {
+  const V e = exponential(-absolute(x));
+  const V large = splat<V>(1.0) / (splat<V>(1.0) + e);
+  const V small = e * large;
+  rest = x < splat<V>(0.0) ? large : small;
+  return x < splat<V>(0.0) ? small : large;
+}
+
+// tanh: an odd polynomial below 0.625 (Cephes' tanhf), 1 - 2 / (e^2|x| + 1) above, where the
+// exponent is small enough for a plain scale. Within 1.3 ulp.
+static inline F tangent(F x) {
+  const F z = x * x;
+  F t = splat<F>(-5.70498872745e-3);
+  t = t * z + 2.06390887954e-2f;
+  t = t * z - 5.37397155531e-2f;
+  t = t * z + 1.33314422036e-1f;
+  t = t * z - 3.33332819422e-1f;
+  const F near = t * z * x + x;
+  const F y = minimum(splat<F>(20.0), absolute(x + x));  // a nan stays
+  const F shifted = y * 1.44269504088896341f + 12582912.0f;  // rounds to an integer
+  const F n = shifted - 12582912.0f;
+  F r = y - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  F p = splat<F>(1.9875691500e-4);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const F two_n = bits<F>((bits<U>(shifted) + 127u) << 23);  // n stands in the low bits
+  const F far = 1.0f - 2.0f / (p * two_n + 1.0f);
+  return copy_sign(absolute(x) < 0.625f ? near : far, x);  // -0 stays
+}
+static inline double tangent(double x) { return std::tanh(x); }
+
+// Distribution function of the standard normal, with e^(-x^2/2) beside it: the left tail is
+// e^(-x^2/2) times a rational function of |x| (relative error 6e-9 on [0, 14.5], where float32 ends;
+// all coefficients positive, so nothing cancels), the right side 1 minus that. Relative error in the
+// tail grows with x^2/2 roundings of the exponent; 1 + erf, the usual form, loses it altogether.
+static inline F normal_cdf(F x, F& gauss) {
+  const F a = minimum(splat<F>(14.5), absolute(x));
+  gauss = exponential(a * a * -0.5f);
+  F p = splat<F>(4.116248538e-03);
+  p = p * a + 4.063288327e-02f;
+  p = p * a + 1.832342216e-01f;
+  p = p * a + 4.382938761e-01f;
+  p = p * a + 0.5f;
+  F q = splat<F>(1.031778523e-02);
+  q = q * a + 1.018579810e-01f;
+  q = q * a + 4.694681828e-01f;
+  q = q * a + 1.202499597e+00f;
+  q = q * a + 1.674472733e+00f;
+  q = q * a + 1.0f;
+  const F tail = gauss * p / q;
+  return x < 0.0f ? tail : 1.0f - tail;
+}
+static inline double normal_cdf(double x, double& gauss) {
+  gauss = std::exp(-0.5 * x * x);
+  return 0.5 * std::erfc(-x * 0.70710678118654752440);
+}
+
+}  // namespace
+}  // namespace benchbench::BB_ISA
