@@ -218,6 +218,9 @@ def test_build_1_fails_where_nothing_can_be_compiled(environment, source):
     )  # fmt: skip
     assert done.returncode != 0
     assert "there is no C++ compiler" in done.stdout + done.stderr
+    # In isolation there is no torch, so sources are all that can be shipped.
+    environment.pip("install", str(source), BENCHBENCH_BUILD="1")
+    assert not list((environment.site / "benchbench").glob("_native.*"))
 
 
 def test_every_dependency_is_imported_somewhere():
