@@ -2,8 +2,10 @@
 
 ``pip install .`` builds in isolation, without torch: the wheel is pure Python and ships the
 sources, which are compiled on first use. ``pip install --no-build-isolation .`` sees torch and
-compiles the library into the wheel. ``BENCHBENCH_BUILD=0`` does not compile; ``1`` fails where torch
-is there and it cannot compile, anything else warns and ships the sources alone.
+compiles the library into the wheel.
+
+``BENCHBENCH_BUILD=0`` does not compile; ``1`` fails where torch is there and it cannot compile,
+anything else warns and ships the sources alone.
 """
 
 from __future__ import annotations
