@@ -1,4 +1,4 @@
-"""Normalizations: layer, RMS, batch and local response norm, and the fusions that models use.
+"""Normalizations: layer, RMS, batch, group, instance and local response norm, and fusions.
 
 Shapes: (4096, 768) is BERT's, (2048, 4096) a 7B LLaMA's; batch norm's are the stages of ResNet-50,
 local response norm's the two of AlexNet.
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import benchbench as bb
-from benchbench_plugins import _batch_norm, _functional as shared
+from benchbench_plugins import _batch_norm, _functional as shared, _group_norm
 
 ROWS = ((4096, 768), (4096, 1024), (2048, 4096), (2048, 8192), (4096, 769), (32, 128))
 LOCAL = ((8, 256, 27, 27), (8, 96, 55, 55))
@@ -204,10 +204,11 @@ def _workload(task: Task) -> bb.Workload:
 
 @bb.hookimpl
 def benchbench_workloads() -> Iterator[bb.Workload]:
-    """Norms over rows, local response norm, batch norm and its fusions."""
+    """Norms over rows, local response norm, batch norm and its fusions, group and instance norm."""
     for task in TASKS:
         yield _workload(task)
     yield from _batch_norm.workloads()
+    yield from _group_norm.workloads()
 
 
 @bb.hookimpl
@@ -223,3 +224,4 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
         for name, function in task.others:
             yield shared.functional(task.workload, name, function)
     yield from _batch_norm.implementations()
+    yield from _group_norm.implementations()
