@@ -1,0 +1,1 @@
+"""Sources of the fused kernels; `benchbench.native` compiles them."""
