@@ -101,7 +101,8 @@ class Workload:
     """Every axis with its known values. ``device`` is the only one that the core reads."""
     presets: Mapping[str, Grid | Sequence[Grid]] = field(default_factory=dict)
     """``quick``, ``standard``, ``full``: each a grid or several; an axis left out of a grid takes
-    the first value of ``axes``. A preset left out falls back to the next smaller one."""
+    the first value of ``axes``. A preset left out falls back to the next smaller one; one
+    without grids leaves the workload out, unless it is asked for by name."""
     reference: Callable[[Any], Any] | None = None
     tolerance: Tolerance | None = Tolerance()
     check: Callable[[Evidence], str | None] | None = None

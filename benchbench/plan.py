@@ -59,7 +59,10 @@ def plan(
         if any(axis not in workload.axes and axis != "device" for axis in wanted):
             continue
         try:
-            grids = _override(workload, preset_grids(workload, preset), wanted)
+            grids = preset_grids(workload, preset)
+            if not grids and workload.name in patterns:
+                grids = [{}]  # the preset leaves it out, but it is asked for by name
+            grids = _override(workload, grids, wanted)
         except UsageError as error:
             refused.append(error)
             continue

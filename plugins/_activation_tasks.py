@@ -84,6 +84,8 @@ class Task:
     the workload only when asked for it by name."""
     compiled_in_quick: bool = False
     others: tuple[tuple[str, Callable[..., Any]], ...] = ()
+    others_inexact: bool = False
+    """The others round intermediate results, and in 16 bits their gradient would be wrong."""
     exact: Callable[..., Any] | None = None
     """The reference where the baseline in float64 is not precise enough to be one."""
 
@@ -153,6 +155,7 @@ TASKS = (
         shapes=ROWS,
         quick=BOTH,
         others=(("by-hand", by_hand_softmax),),
+        others_inexact=True,
     ),
     Task(
         name="bias_gelu",
@@ -240,6 +243,7 @@ TASKS = (
         doc="x relu6(x + 3) / 6, as in MobileNetV3.",
         quick=(),
         others=(("by-hand", by_hand_hardswish),),
+        others_inexact=True,
     ),
     Task(
         name="quick_gelu",

@@ -53,13 +53,17 @@ def functional(
     *,
     doc: str = "",
     presets: Iterable[str] | None = None,
+    inexact: bool = False,
 ) -> bb.Implementation:
-    """A contender that calls ``function`` on the case's arguments."""
+    """A contender that calls ``function`` on the case's arguments.
+
+    ``inexact`` says that in 16 bits its gradient would be rejected as wrong.
+    """
     return bb.Implementation(
         workload=workload,
         name=name,
         build=lambda inputs: inputs.thunk(function),
-        unavailable=no_cuda,
+        unavailable=too_coarse if inexact else no_cuda,
         doc=doc or (function.__doc__ or "").strip().split("\n")[0],
         presets=None if presets is None else tuple(presets),
     )
@@ -138,6 +142,16 @@ def no_cuda(params: bb.Params) -> str | None:
     if str(params["device"]).startswith("cuda") and not torch.cuda.is_available():
         return "no CUDA device is visible to torch"
     return None
+
+
+def too_coarse(params: bb.Params) -> str | None:
+    """Why several operators in a row cannot compete in 16 bits, or None."""
+    if backward(params) and size_of(params) < 4:
+        return (
+            f"it rounds every intermediate result to {params['dtype']}, which leaves its gradient "
+            "less exact than the tolerance; choose dtype=float32"
+        )
+    return no_cuda(params)
 
 
 def no_compiler(params: bb.Params) -> str | None:

@@ -90,4 +90,4 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
         if task.fused is not None:
             yield from shared.fused(task.workload, task.fused, direct=task.direct)
         for name, function in task.others:
-            yield shared.functional(task.workload, name, function)
+            yield shared.functional(task.workload, name, function, inexact=task.others_inexact)
