@@ -1,0 +1,143 @@
+"""Optimizers: known parameter counts, every way equal to float64, skipped steps caught, races."""
+
+import math
+import sys
+
+import pytest
+import torch
+
+import benchbench as bb
+from benchbench_plugins._common import optional
+from benchbench_plugins.optimizers import step, target
+from benchbench_plugins.optimizers.shapes import NAMES, parameter_list
+
+CONTENDERS = {item.id: item for item in step.implementations()}
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "numbers"),
+    [
+        ("resnet50", 161, 25_557_032),
+        ("resnet18", 62, 11_689_512),
+        ("one-64M", 1, 1 << 26),
+        ("1000x1k", 1000, 1_024_000),
+    ],
+)
+def test_parameter_lists_have_the_published_sizes(name, tensors, numbers):
+    shapes = parameter_list(name)
+    assert len(shapes) == tensors
+    assert sum(math.prod(shape) for shape in shapes) == numbers
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_the_formula_gives_torchvisions_shapes(name):
+    models = pytest.importorskip("torchvision.models")
+    with torch.device("meta"):
+        model = getattr(models, name)(weights=None)
+    assert parameter_list(name) == [tuple(p.shape) for p in model.parameters()]
+
+
+def test_an_unknown_list_names_those_there_are():
+    with pytest.raises(ValueError, match="1000x1k"):
+        parameter_list("resnet99")
+    assert len(NAMES) == 4
+
+
+@pytest.fixture
+def inputs(monkeypatch):
+    monkeypatch.setattr(step, "parameter_list", lambda name: [(3, 5), (700,), (1,), (2, 2, 2)])
+    return step.make({"parameters": "small", "device": "cpu"}, 3)
+
+
+def available(algorithm, way):
+    item = CONTENDERS[f"{algorithm.workload}:{way}"]
+    return item.unavailable({"device": "cpu"}) is None
+
+
+@pytest.mark.parametrize("algorithm", step.ALGORITHMS, ids=lambda a: a.name)
+@pytest.mark.parametrize("way", step.WAYS)
+def test_every_way_equals_float64_after_ten_steps(algorithm, way, inputs):
+    if not available(algorithm, way):
+        reason = CONTENDERS[f"{algorithm.workload}:{way}"].unavailable({"device": "cpu"})
+        assert "torch" in reason
+        return
+    before = [g.clone() for g in inputs.gradients]
+    thunk = CONTENDERS[f"{algorithm.workload}:{way}"].build(inputs)
+    for _ in range(step.STEPS):
+        output = thunk()
+    for got, wanted in zip(output, step.replay(algorithm, inputs, step.STEPS), strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-6)
+    assert all(torch.equal(a, b) for a, b in zip(before, inputs.gradients, strict=True))
+    evidence = bb.Evidence(output=output, inputs=inputs, params={}, calls=step.STEPS)
+    assert step.check(algorithm, evidence) is None
+
+
+@pytest.mark.parametrize("algorithm", step.ALGORITHMS, ids=lambda a: a.name)
+@pytest.mark.parametrize("skipped", [1, 25])
+def test_a_skipped_step_is_noticed(algorithm, skipped, inputs):
+    thunk = CONTENDERS[f"{algorithm.workload}:for-loop"].build(inputs)
+    for _ in range(50 - skipped):
+        output = thunk()
+    evidence = bb.Evidence(output=output, inputs=inputs, params={}, calls=50)
+    assert "not every call made the step" in step.check(algorithm, evidence)
+
+
+def test_torchs_foreach_nesterov_really_changes_gradients(inputs):
+    # The reason why that contender is unavailable; when this fails, torch has mended it.
+    algorithm = next(a for a in step.ALGORITHMS if a.name == "nesterov")
+    before = [g.clone() for g in inputs.gradients]
+    thunk = step.thunk(algorithm, {"foreach": True}, inputs, False)
+    thunk()
+    thunk()
+    assert not all(torch.equal(a, b) for a, b in zip(before, inputs.gradients, strict=True))
+
+
+def test_work_counts_compulsory_passes():
+    workloads = {w.name: w for w in step.workloads()}
+    adam = workloads["optimizers/adam-step"].work({"parameters": "resnet50"})
+    assert adam.bytes == 7 * 4 * 25_557_032
+    assert (
+        workloads["optimizers/sgd-step"].work({"parameters": "resnet18"}).bytes == 12 * 11_689_512
+    )
+
+
+LOGISTIC = target.RACES[0]
+
+
+@pytest.mark.parametrize("name", target.RACERS)
+def test_every_racer_reaches_the_target_and_repeats_itself(name):
+    inputs = target.make({"seeds": 2}, 0)
+    maker = target.RACERS[name][0]
+    output = target.thunk(LOGISTIC, maker, inputs)()
+    again = target.thunk(LOGISTIC, maker, inputs)()
+    assert torch.equal(output["steps"], again["steps"])
+    assert (output["accuracy"] >= 0.95).all()
+    evidence = bb.Evidence(output=output, inputs=inputs, params={"seeds": 2}, calls=1)
+    assert target.check(LOGISTIC, evidence) is None
+    metrics = target.metrics(LOGISTIC, output)
+    assert metrics["hits"] == 1.0 and metrics["steps"] % 1 == 0
+
+
+def test_a_miss_is_reported():
+    inputs = target.make({"seeds": 3}, 0)
+    frozen = target.thunk(LOGISTIC, lambda p: torch.optim.SGD(p, lr=0.0), inputs)()
+    evidence = bb.Evidence(output=frozen, inputs=inputs, params={"seeds": 3}, calls=1)
+    assert "missed 95% in 3 of 3 runs" in target.check(LOGISTIC, evidence)
+    assert target.metrics(LOGISTIC, frozen)["hits"] == 0.0
+
+
+def test_the_split_is_stratified_and_fixed():
+    train_x, train_y, test_x, test_y = target.digits()
+    assert train_x.shape == (1437, 64) and test_x.shape == (360, 64)
+    share = torch.bincount(test_y).double() / torch.bincount(torch.cat([train_y, test_y]))
+    assert (share - 360 / 1797).abs().max() < 0.005
+
+
+def test_without_scikit_learn_the_races_are_unavailable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    optional.cache_clear()
+    try:
+        for item in target.implementations():
+            assert "scikit-learn" in item.unavailable({"seeds": 3})
+    finally:
+        optional.cache_clear()
