@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from benchbench import native
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
@@ -63,14 +65,8 @@ class Environment:
         self.succeed("python", "-m", "pip", *arguments, "--quiet", "--no-deps", **variables)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """One cache for all installations, so that the kernels are compiled once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def environment(tmp_path, cache):
+def environment(tmp_path):
     """An environment with everything that this one has, but no benchbench."""
     host = tmp_path / "host"
     host.mkdir()
@@ -78,7 +74,8 @@ def environment(tmp_path, cache):
         for entry in Path(folder).iterdir():
             if "benchbench" not in entry.name and entry.suffix != ".pth":
                 (host / entry.name).symlink_to(entry)
-    made = Environment(root=tmp_path / "environment", cache=cache)
+    # The cache of this session: the same sources and torch, wherever installed, compile once.
+    made = Environment(root=tmp_path / "environment", cache=native.cache_directory().absolute())
     venv.create(made.root, with_pip=False)
     (made.site / "host.pth").write_text(f"{host}\n")
     return made
@@ -137,7 +134,8 @@ def test_isolated_wheel_is_pure_and_complete(environment, source, tmp_path):
 
     environment.pip("install", str(wheel))
     check_commands(environment)
-    forbidden = environment.run("python", "-c", KERNEL, BENCHBENCH_BUILD="0")
+    empty = {"BENCHBENCH_BUILD": "0", "BENCHBENCH_CACHE": str(tmp_path / "empty")}
+    forbidden = environment.run("python", "-c", KERNEL, **empty)
     assert "BENCHBENCH_BUILD=0 forbids it" in forbidden.stderr
     library, _ = json.loads(environment.succeed("python", "-c", KERNEL))
     assert Path(library).is_relative_to(environment.cache)
