@@ -5,7 +5,6 @@ Importing this module loads the kernels. Parameters may have the input's dtype o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -19,30 +18,47 @@ _rows = torch.ops.benchbench.norm_rows.default
 _batch = torch.ops.benchbench.batch_norm.default
 
 
-def _flat(shape: Sequence[int], *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Tensors with their last dimensions, which must be ``shape``, made one."""
-    first = tensors[0]
-    assert first is not None
-    shape = tuple(shape)
-    if not shape or tuple(first.shape[-len(shape) :]) != shape:
+def _flat(
+    shape: int | Sequence[int],
+    input: Tensor,
+    residual: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """The tensors with their last dimensions, which must be ``shape``, made one."""
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    count = len(shape)
+    if not count or tuple(input.shape[-count:]) != shape:
         raise ValueError(
-            f"normalized_shape {shape} must be the last dimensions of the input, whose shape is "
-            f"{tuple(first.shape)}"
+            f"normalized_shape is {shape}, the input's shape {tuple(input.shape)}; "
+            "normalized_shape must be the last dimensions of the input, at least one"
         )
-    if len(shape) == 1:
-        return tensors
-    size = math.prod(shape)
-    lead = first.shape[: first.dim() - len(shape)]
-    whole = [
-        None if t is None else t.reshape(*lead, size) if t.dim() == first.dim() else t.reshape(size)
-        for t in tensors
-    ]
-    return tuple(whole)
+    for name, parameter in (("weight", weight), ("bias", bias)):
+        if parameter is not None and tuple(parameter.shape) != shape:
+            raise ValueError(
+                f"the {name} has shape {tuple(parameter.shape)}; it must be that of "
+                f"normalized_shape, {shape}"
+            )
+    if count == 1:
+        return input, residual, weight, bias
+    return (
+        input.flatten(-count),
+        None if residual is None else residual.flatten(-count),
+        None if weight is None else weight.flatten(),
+        None if bias is None else bias.flatten(),
+    )
+
+
+def _eps(input: Tensor, eps: float | None) -> float:
+    """``eps``, or torch's default: the machine epsilon of the dtype that statistics have."""
+    if eps is not None:
+        return eps
+    return torch.finfo(torch.float64 if input.dtype == torch.float64 else torch.float32).eps
 
 
 def layer_norm(
     input: Tensor,
-    normalized_shape: Sequence[int],
+    normalized_shape: int | Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -52,28 +68,33 @@ def layer_norm(
     Raises:
         ValueError: the last dimensions of ``input`` are not ``normalized_shape``.
     """
-    x, w, b = _flat(normalized_shape, input, weight, bias)
+    x, _, w, b = _flat(normalized_shape, input, None, weight, bias)
     output: Tensor = _rows(x, None, w, b, eps, False)[0]
     return output if x is input else output.view(input.shape)
 
 
 def rms_norm(
     input: Tensor,
-    normalized_shape: Sequence[int],
+    normalized_shape: int | Sequence[int],
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    """``x / sqrt(mean(x^2) + eps) * weight``; ``eps`` defaults to that of the input's dtype."""
-    x, w = _flat(normalized_shape, input, weight)
-    eps = torch.finfo(input.dtype).eps if eps is None else eps
-    output: Tensor = _rows(x, None, w, None, eps, True)[0]
+    """``x / sqrt(mean(x^2) + eps) * weight`` over the last dimensions.
+
+    ``eps`` defaults to the machine epsilon of float32, of float64 for float64 inputs, as in torch.
+
+    Raises:
+        ValueError: the last dimensions of ``input`` are not ``normalized_shape``.
+    """
+    x, _, w, _ = _flat(normalized_shape, input, None, weight)
+    output: Tensor = _rows(x, None, w, None, _eps(input, eps), True)[0]
     return output if x is input else output.view(input.shape)
 
 
 def add_layer_norm(
     input: Tensor,
     residual: Tensor,
-    normalized_shape: Sequence[int],
+    normalized_shape: int | Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -87,14 +108,13 @@ def add_layer_norm(
 def add_rms_norm(
     input: Tensor,
     residual: Tensor,
-    normalized_shape: Sequence[int],
+    normalized_shape: int | Sequence[int],
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``rms_norm(input + residual)`` and the sum itself, for the next residual."""
-    x, r, w = _flat(normalized_shape, input, residual, weight)
-    eps = torch.finfo(input.dtype).eps if eps is None else eps
-    output, total, _, _ = _rows(x, r, w, None, eps, True)
+    x, r, w, _ = _flat(normalized_shape, input, residual, weight)
+    output, total, _, _ = _rows(x, r, w, None, _eps(input, eps), True)
     return (output, total) if x is input else (output.view(input.shape), total.view(input.shape))
 
 
@@ -110,7 +130,12 @@ def batch_norm(
 ) -> Tensor:
     """Batch norm of (N, C, ...), as ``torch.nn.functional.batch_norm``; updates running statistics.
 
-    Channels-last inputs are worked on, and answered, as they are.
+    Channels-last inputs are worked on, and answered, as they are. Running statistics may have the
+    input's dtype or float32.
+
+    Raises:
+        ValueError: training with a single value per channel.
+        RuntimeError: shapes, dtypes or devices that do not fit; the message says which.
     """
     return _batch_norm(
         input, None, running_mean, running_var, weight, bias, training, momentum, eps, False
@@ -162,14 +187,21 @@ def _batch_norm(
     eps: float,
     relu: bool,
 ) -> Tensor:
-    # The operator is functional: it returns the batch's statistics, and plain torch updates the
+    if training and input.dim() > 1 and 0 < input.numel() == input.shape[1]:
+        raise ValueError(
+            "batch_norm: training needs more than one value per channel, the input has shape "
+            f"{tuple(input.shape)}; use training=False or a larger batch"
+        )
+    # The operator changes no argument: it returns the batch's statistics, and plain torch moves the
     # running ones, which tracing and functionalisation understand.
     output: Tensor
     output, mean, _, variance = _batch(
         input, residual, weight, bias, running_mean, running_var, training, eps, relu
     )
-    if training and running_mean is not None and running_var is not None and input.numel():
+    if training and input.numel() > 0:
         with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_(variance.to(running_var.dtype), momentum)
+            if running_mean is not None:
+                running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            if running_var is not None:
+                running_var.lerp_(variance.to(running_var.dtype), momentum)
     return output

@@ -1,312 +1,245 @@
-// Batch norm, with an optional residual and ReLU, for planes (NCHW) and pixels (channels last).
-// Included once per instruction set.
+// Batch norm of planes (NCHW), with an optional residual and ReLU. Included once per instruction set.
+// pixel_norm.h has the same for channels last.
 //
-// Phases of training, forward: moments (x read once), apply (x read again, in reverse order, so that
-// what is still in the cache is used first; y written). Backward: sums (dy and x, and y where there
-// is a ReLU), gradient (the same again in reverse; dx written). A channel of a plane layout is worked
-// on from beginning to end by one thread, so a channel that fits L2 is read from memory once.
+// Phases, channel by channel, forward: moments (x read; training only), apply (x read again, y
+// written). Backward: sums (dy and x read; not when they are neither needed nor wanted), gradient
+// (both read again, dx written). The second phase walks planes and stretches of them in reverse, so
+// that it begins with what the first one left in the cache: a channel of up to about half of L2 is
+// read from memory once. Bytes: 2n and 3n for such channels, 3n and 5n for larger ones; a residual
+// adds n forward, its gradient n backward. The ReLU's mask is computed again from x, by the same
+// operations as in forward; only with a residual it is read from y.
 //
-// Numerics: moments are of x - shift, with the channel's first value as the shift, in float vectors
-// over short stretches that are added up in double: a mean of 1e4 with a deviation of 1 loses
-// nothing. The application is (x - mean) scale + offset, never x scale + (offset - mean scale), which
-// would cancel.
+// Numerics: moments are sums of x - pivot and of its square in short blocks, turned into the block's
+// mean and squared deviations and merged in double (Chan, Golub & LeVeque 1979). The pivot of a block
+// is the mean of all before, of the first one that of its first stretch: nothing cancels whatever
+// mean, outliers or drift the channel has. The mean is subtracted as a float, `middle`, and what
+// rounding it left goes into the offset: y = (x - middle) scale + offset, never x scale + offset,
+// which would cancel. A channel is one thread's, so results do not depend on their number.
 #pragma once
 
-#include "cpu/rows.h"
+#include "cpu/elementwise.h"
+#include "cpu/vectors.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
-constexpr int64_t STRETCH = 2048;  // elements that are summed in float before double takes over
+// Mean and sum of squared deviations of `count` values; merge() adds those of other values.
+struct Moments {
+  double count = 0, mean = 0, squares = 0;
 
-template <class T>
-static inline double first_value(const T* x) {
-  return static_cast<double>(sum_lanes(Element<T>::load(x, 1)));
-}
-
-template <class T>
-static void plane_moments(const T* x, double* mean, double* variance, int64_t batch,
-                          int64_t channels, int64_t area, int64_t first, int64_t last) {
-  using V = typename Element<T>::V;
-  for (int64_t c = first; c < last; ++c) {
-    const double shift = first_value(x + c * area);
-    const V middle = splat<V>(shift);
-    double sum = 0, square = 0;
-    for (int64_t n = 0; n < batch; ++n) {
-      const T* plane = x + (n * channels + c) * area;
-      for (int64_t begin = 0; begin < area; begin += STRETCH) {
-        const int64_t length = area - begin < STRETCH ? area - begin : STRETCH;
-        V s = V{}, q = V{};
-        for (int64_t i = 0; i < length; i += Element<T>::WIDTH) {
-          const int64_t count = length - i < Element<T>::WIDTH ? length - i : Element<T>::WIDTH;
-          const V d = keep(load(plane + begin + i, count) - middle, count);
-          s += d;
-          q += d * d;
-        }
-        sum += sum_lanes(s);
-        square += sum_lanes(q);
-      }
-    }
-    const double count = static_cast<double>(batch * area);
-    const double offset = sum / count;
-    mean[c] = shift + offset;
-    const double spread = square / count - offset * offset;
-    variance[c] = spread < 0 ? 0 : spread;
+  inline void merge(double other_count, double other_mean, double other_squares) {
+    const double all = count + other_count, step = other_mean - mean;
+    mean += step * (other_count / all);
+    squares += other_squares + step * step * (count * other_count / all);
+    count = all;
   }
-}
+};
 
-// One stretch of one channel, or one pixel over all channels: BY_LANE says whether mean, scale and
-// offset are vectors along it or one value.
-template <bool BY_LANE, class T>
-static inline void apply(const T* x, const T* residual, const typename Element<T>::Sum* mean,
-                         const typename Element<T>::Sum* scale,
-                         const typename Element<T>::Sum* offset, bool relu, T* y, int64_t length) {
-  using V = typename Element<T>::V;
-  for (int64_t i = 0; i < length; i += Element<T>::WIDTH) {
-    const int64_t count = length - i < Element<T>::WIDTH ? length - i : Element<T>::WIDTH;
-    const V m = BY_LANE ? load(mean + i, count) : V{} + *mean;
-    const V a = BY_LANE ? load(scale + i, count) : V{} + *scale;
-    const V b = BY_LANE ? load(offset + i, count) : V{} + *offset;
-    V v = (load(x + i, count) - m) * a + b;
-    if (residual) v += load(residual + i, count);
-    if (relu) v = Relu::value(v);
-    store(y + i, v, count);
+// Calls body(offset, length) for the stretches of channel c, plane by plane, forwards or backwards.
+template <class Body>
+static inline void stretches(const int64_t batch, const int64_t channels, const int64_t area,
+                             const int64_t c, const bool reverse, Body body) {
+  const int64_t per_plane = (area + BLOCK - 1) / BLOCK;
+  for (int64_t step = 0; step < batch; ++step) {
+    const int64_t at = ((reverse ? batch - 1 - step : step) * channels + c) * area;
+    for (int64_t part = 0; part < per_plane; ++part) {
+      const int64_t begin = (reverse ? per_plane - 1 - part : part) * BLOCK;
+      body(at + begin, area - begin < BLOCK ? area - begin : BLOCK);
+    }
   }
 }
 
 template <class T>
-static void plane_apply(const T* x, const T* residual, const typename Element<T>::Sum* mean,
-                        const typename Element<T>::Sum* scale,
-                        const typename Element<T>::Sum* offset, bool relu, T* y, int64_t batch,
-                        int64_t channels, int64_t area, int64_t first, int64_t last) {
-  for (int64_t c = first; c < last; ++c)
-    for (int64_t n = batch - 1; n >= 0; --n) {
-      const int64_t at = (n * channels + c) * area;
-      apply<false, T>(x + at, residual ? residual + at : nullptr, mean + c, scale + c, offset + c,
-                      relu, y + at, area);
-    }
-}
-
-// The gradient that arrives, where the ReLU let the value through.
-template <class T>
-static inline typename Element<T>::V arriving(const T* dy, const T* y, int64_t i, int64_t count) {
-  using V = typename Element<T>::V;
-  const V d = load(dy + i, count);
-  return y ? (load(y + i, count) > V{} ? d : V{}) : d;
-}
-
-template <class T>
-static void plane_sums(const T* dy, const T* x, const T* y, const typename Element<T>::Sum* mean,
-                       double* sum, double* product, int64_t batch, int64_t channels, int64_t area,
-                       int64_t first, int64_t last) {
-  using V = typename Element<T>::V;
-  for (int64_t c = first; c < last; ++c) {
-    const V middle = V{} + mean[c];
-    double s = 0, p = 0;
-    for (int64_t n = 0; n < batch; ++n) {
-      const int64_t at = (n * channels + c) * area;
-      for (int64_t begin = 0; begin < area; begin += STRETCH) {
-        const int64_t length = area - begin < STRETCH ? area - begin : STRETCH;
-        const T* from = x + at + begin;
-        V vs = V{}, vp = V{};
-        for (int64_t i = 0; i < length; i += Element<T>::WIDTH) {
-          const int64_t count = length - i < Element<T>::WIDTH ? length - i : Element<T>::WIDTH;
-          const V g = arriving(dy + at + begin, y ? y + at + begin : nullptr, i, count);
-          vs += g;
-          vp += g * (load(from + i, count) - middle);
-        }
-        s += sum_lanes(vs);
-        p += sum_lanes(vp);
-      }
-    }
-    sum[c] = s;
-    product[c] = p;
-  }
-}
-
-template <bool BY_LANE, class T>
-static inline void gradient(const T* dy, const T* x, const T* y,
-                            const typename Element<T>::Sum* mean,
-                            const typename Element<T>::Sum* a, const typename Element<T>::Sum* b,
-                            const typename Element<T>::Sum* c, T* dx, T* dresidual,
-                            int64_t length) {
-  using V = typename Element<T>::V;
-  for (int64_t i = 0; i < length; i += Element<T>::WIDTH) {
-    const int64_t count = length - i < Element<T>::WIDTH ? length - i : Element<T>::WIDTH;
-    const V m = BY_LANE ? load(mean + i, count) : V{} + *mean;
-    const V va = BY_LANE ? load(a + i, count) : V{} + *a;
-    const V vb = BY_LANE ? load(b + i, count) : V{} + *b;
-    const V vc = BY_LANE ? load(c + i, count) : V{} + *c;
-    const V g = arriving(dy, y, i, count);
-    store(dx + i, va * g + vb * (load(x + i, count) - m) + vc, count);
-    if (dresidual) store(dresidual + i, g, count);
-  }
-}
-
-template <class T>
-static void plane_gradient(const T* dy, const T* x, const T* y,
-                           const typename Element<T>::Sum* mean,
-                           const typename Element<T>::Sum* a, const typename Element<T>::Sum* b,
-                           const typename Element<T>::Sum* c, T* dx, T* dresidual, int64_t batch,
-                           int64_t channels, int64_t area, int64_t first, int64_t last) {
-  for (int64_t k = first; k < last; ++k)
-    for (int64_t n = batch - 1; n >= 0; --n) {
-      const int64_t at = (n * channels + k) * area;
-      gradient<false, T>(dy + at, x + at, y ? y + at : nullptr, mean + k, a + k, b + k, c + k,
-                         dx + at, dresidual ? dresidual + at : nullptr, area);
-    }
-}
-
-// Channels last. Rows are taken a stretch at a time: float sums by channel, added to the doubles.
-constexpr int64_t PIXELS = 64;
-constexpr int64_t TILE = 256;  // channels whose float sums stay in L1
-
-template <class T>
-static void pixel_moments(const T* x, const typename Element<T>::Sum* shift, double* sum,
-                          double* square, int64_t rows, int64_t channels) {
+static Moments plane_moments(const T* x, int64_t batch, int64_t channels, int64_t area, int64_t c) {
   using V = typename Element<T>::V;
   using R = typename Element<T>::Sum;
-  R s[TILE], q[TILE];
-  for (int64_t c = 0; c < channels; ++c) sum[c] = square[c] = 0;
-  for (int64_t begin = 0; begin < rows; begin += PIXELS) {
-    const int64_t end = begin + PIXELS < rows ? begin + PIXELS : rows;
-    for (int64_t tile = 0; tile < channels; tile += TILE) {
-      const int64_t width = channels - tile < TILE ? channels - tile : TILE;
-      for (int64_t i = 0; i < width; ++i) s[i] = q[i] = 0;
-      for (int64_t row = begin; row < end; ++row) {
-        const T* from = x + row * channels + tile;
-        for (int64_t i = 0; i < width; i += Element<T>::WIDTH) {
-          const int64_t count = width - i < Element<T>::WIDTH ? width - i : Element<T>::WIDTH;
-          const V d = load(from + i, count) - load(shift + tile + i, count);
-          store(s + i, load(s + i, count) + d, count);
-          store(q + i, load(q + i, count) + d * d, count);
-        }
-      }
-      for (int64_t i = 0; i < width; ++i) {
-        sum[tile + i] += s[i];
-        square[tile + i] += q[i];
-      }
+  const int64_t head = area < BLOCK ? area : BLOCK;
+  double rough = 0;
+  sum_range<1, T>(head, &rough,
+                  [p = x + c * area](int64_t i, auto tag, V* sums) { sums[0] += load(p + i, tag); });
+  R pivot = static_cast<R>(rough / head);
+  Moments all;
+  Sums<2, T> sums;
+  int64_t pending = 0;
+  const auto drain = [&] {
+    double totals[2] = {0, 0};
+    sums.drain(totals);
+    const double n = static_cast<double>(pending), rest = totals[0] / n;
+    all.merge(n, pivot + rest, totals[1] - totals[0] * rest);
+    pivot = static_cast<R>(all.mean);
+    pending = 0;
+  };
+  stretches(batch, channels, area, c, false, [&](int64_t at, int64_t length) {
+    const V middle = splat<V>(pivot);
+    sums.add(0, length, [p = x + at, middle](int64_t i, auto tag, V* s) {
+      const V d = keep(load(p + i, tag) - middle, tag);
+      s[0] += d;
+      s[1] += d * d;
+    });
+    pending += length;
+    if (pending >= BLOCK) drain();
+  });
+  if (pending) drain();
+  return all;
+}
+
+// middle, scale and offset of y = (x - middle) scale + offset.
+template <class R>
+struct Affine {
+  R middle, scale, offset;
+
+  Affine(double mean, double rstd, const void* w, const void* b, int64_t c) {
+    middle = static_cast<R>(mean);
+    const double slope = rstd * (w ? static_cast<const R*>(w)[c] : R(1));
+    scale = static_cast<R>(slope);
+    offset = static_cast<R>((b ? static_cast<const R*>(b)[c] : R(0)) - (mean - middle) * slope);
+  }
+};
+
+// One rounding of the operations in forward and backward alike, or the mask would differ.
+template <class V>
+static inline V affine(V x, V middle, V scale, V offset) {
+  return (x - middle) * scale + offset;
+}
+
+template <class T, bool RESIDUAL, bool RELU>
+static void plane_apply(const BatchNorm& k, int64_t c,
+                        const Affine<typename Element<T>::Sum>& coefficients) {
+  using V = typename Element<T>::V;
+  const V m = splat<V>(coefficients.middle), a = splat<V>(coefficients.scale),
+          b = splat<V>(coefficients.offset);
+  stretches(k.batch, k.channels, k.area, c, true, [&](int64_t at, int64_t length) {
+    const T *x = static_cast<const T*>(k.x) + at, *r = static_cast<const T*>(k.residual) + at;
+    T* y = static_cast<T*>(k.y) + at;
+    for_vectors<T>(length, [=](int64_t i, auto tag) {
+      V v = affine(load(x + i, tag), m, a, b);
+      if constexpr (RESIDUAL) v += load(r + i, tag);
+      if constexpr (RELU) v = Relu::value(v);
+      store(y + i, v, tag);
+    });
+  });
+}
+
+template <class T>
+static void plane_norm(const BatchNorm& k, int64_t first, int64_t last) {
+  using R = typename Element<T>::Sum;
+  const auto apply =
+      k.residual ? (k.relu ? plane_apply<T, true, true> : plane_apply<T, true, false>)
+                 : (k.relu ? plane_apply<T, false, true> : plane_apply<T, false, false>);
+  for (int64_t c = first; c < last; ++c) {
+    if (k.training) {
+      const Moments all =
+          plane_moments<T>(static_cast<const T*>(k.x), k.batch, k.channels, k.area, c);
+      k.mean[c] = all.mean;
+      k.variance[c] = all.squares < 0 ? 0 : all.squares / all.count;
+    } else {
+      k.mean[c] = static_cast<const R*>(k.running_mean)[c];
+      k.variance[c] = static_cast<const R*>(k.running_var)[c];
     }
+    const double rstd = 1 / std::sqrt(k.variance[c] + k.eps);
+    static_cast<R*>(k.rstd)[c] = static_cast<R>(rstd);
+    apply(k, c, Affine<R>(k.mean[c], static_cast<R>(rstd), k.w, k.b, c));
   }
 }
 
-template <class T>
-static void pixel_apply(const T* x, const T* residual, const typename Element<T>::Sum* mean,
-                        const typename Element<T>::Sum* scale,
-                        const typename Element<T>::Sum* offset, bool relu, T* y, int64_t rows,
-                        int64_t channels) {
-  for (int64_t row = rows - 1; row >= 0; --row) {
-    const int64_t at = row * channels;
-    apply<true, T>(x + at, residual ? residual + at : nullptr, mean, scale, offset, relu, y + at,
-                   channels);
-  }
+// Where the gradient passes the ReLU.
+enum class Mask { none, from_x, from_y };
+
+static inline Mask mask_of(const BatchNormBackward& k) {
+  return !k.relu ? Mask::none : k.y ? Mask::from_y : Mask::from_x;
 }
 
-template <class T>
-static void pixel_sums(const T* dy, const T* x, const T* y, const typename Element<T>::Sum* mean,
-                       double* sum, double* product, int64_t rows, int64_t channels) {
+// g at one vector: dy where the ReLU let through.
+template <Mask MASK, class T, class Tag>
+static inline typename Element<T>::V passed(const T* dy, const T* y, typename Element<T>::V before,
+                                            int64_t i, Tag tag) {
+  using V = typename Element<T>::V;
+  const V d = load(dy + i, tag);
+  if constexpr (MASK == Mask::from_x) return before > V{} ? d : V{};
+  if constexpr (MASK == Mask::from_y) return load(y + i, tag) > V{} ? d : V{};
+  return d;
+}
+
+// dx = a g + b (x - middle) + c.
+template <class R>
+struct Slope {
+  R a, b, c;
+
+  // rest is mean - middle; sum and product are those of g and g (x - middle); count of values.
+  Slope(bool training, double slope, double rstd, double rest, double sum, double product,
+        double count) {
+    const double curve = training ? -slope * rstd * rstd * (product - rest * sum) / count : 0;
+    a = static_cast<R>(slope);
+    b = static_cast<R>(curve);
+    c = static_cast<R>(training ? -slope * sum / count - curve * rest : 0);
+  }
+};
+
+template <class T, Mask MASK>
+static void plane_backward(const BatchNormBackward& k, int64_t channel) {
   using V = typename Element<T>::V;
   using R = typename Element<T>::Sum;
-  R s[TILE], p[TILE];
-  for (int64_t c = 0; c < channels; ++c) sum[c] = product[c] = 0;
-  for (int64_t begin = 0; begin < rows; begin += PIXELS) {
-    const int64_t end = begin + PIXELS < rows ? begin + PIXELS : rows;
-    for (int64_t tile = 0; tile < channels; tile += TILE) {
-      const int64_t width = channels - tile < TILE ? channels - tile : TILE;
-      for (int64_t i = 0; i < width; ++i) s[i] = p[i] = 0;
-      for (int64_t row = begin; row < end; ++row) {
-        const int64_t at = row * channels + tile;
-        for (int64_t i = 0; i < width; i += Element<T>::WIDTH) {
-          const int64_t count = width - i < Element<T>::WIDTH ? width - i : Element<T>::WIDTH;
-          const V g = arriving(dy + at, y ? y + at : nullptr, i, count);
-          const V d = load(x + at + i, count) - load(mean + tile + i, count);
-          store(s + i, load(s + i, count) + g, count);
-          store(p + i, load(p + i, count) + g * d, count);
-        }
+  const double mean = k.mean[channel], rstd = static_cast<const R*>(k.rstd)[channel];
+  const Affine<R> forward(mean, rstd, k.w, k.b, channel);
+  const V m = splat<V>(forward.middle), scale = splat<V>(forward.scale),
+          offset = splat<V>(forward.offset);
+  const T *dy = static_cast<const T*>(k.dy), *x = static_cast<const T*>(k.x),
+          *y = static_cast<const T*>(k.y);
+  double totals[2] = {0, 0};
+  if (k.training || k.sums) {
+    Sums<2, T> sums;
+    int64_t pending = 0;
+    stretches(k.batch, k.channels, k.area, channel, false, [&](int64_t at, int64_t length) {
+      sums.add(0, length, [=](int64_t i, auto tag, V* s) {
+        const V value = load(x + at + i, tag);
+        const V g = passed<MASK>(dy + at, y + at, affine(value, m, scale, offset), i, tag);
+        s[0] += g;
+        s[1] += g * (value - m);  // g is zero past the end
+      });
+      pending += length;
+      if (pending >= BLOCK) {
+        sums.drain(totals);
+        pending = 0;
       }
-      for (int64_t i = 0; i < width; ++i) {
-        sum[tile + i] += s[i];
-        product[tile + i] += p[i];
-      }
-    }
+    });
+    sums.drain(totals);
   }
+  const double rest = mean - forward.middle;
+  if (k.sums) {
+    static_cast<R*>(k.dw)[channel] = static_cast<R>((totals[1] - rest * totals[0]) * rstd);
+    static_cast<R*>(k.db)[channel] = static_cast<R>(totals[0]);
+  }
+  const double weight = k.w ? static_cast<const R*>(k.w)[channel] : R(1);
+  const Slope<R> slope(k.training, weight * rstd, rstd, rest, totals[0], totals[1],
+                       static_cast<double>(k.batch * k.area));
+  const V a = splat<V>(slope.a), b = splat<V>(slope.b), c = splat<V>(slope.c);
+  T *dx = static_cast<T*>(k.dx), *dr = static_cast<T*>(k.dresidual);
+  stretches(k.batch, k.channels, k.area, channel, true, [&](int64_t at, int64_t length) {
+    for_vectors<T>(length, [=](int64_t i, auto tag) {
+      const V value = load(x + at + i, tag);
+      const V g = passed<MASK>(dy + at, y + at, affine(value, m, scale, offset), i, tag);
+      store(dx + at + i, a * g + (b * (value - m) + c), tag);
+      if (dr) store(dr + at + i, g, tag);
+    });
+  });
 }
 
 template <class T>
-static void pixel_gradient(const T* dy, const T* x, const T* y,
-                           const typename Element<T>::Sum* mean,
-                           const typename Element<T>::Sum* a, const typename Element<T>::Sum* b,
-                           const typename Element<T>::Sum* c, T* dx, T* dresidual, int64_t rows,
-                           int64_t channels) {
-  for (int64_t row = rows - 1; row >= 0; --row) {
-    const int64_t at = row * channels;
-    gradient<true, T>(dy + at, x + at, y ? y + at : nullptr, mean, a, b, c, dx + at,
-                      dresidual ? dresidual + at : nullptr, channels);
-  }
+static void plane_norm_backward(const BatchNormBackward& k, int64_t first, int64_t last) {
+  const Mask mask = mask_of(k);
+  const auto run = mask == Mask::none     ? plane_backward<T, Mask::none>
+                   : mask == Mask::from_x ? plane_backward<T, Mask::from_x>
+                                          : plane_backward<T, Mask::from_y>;
+  for (int64_t c = first; c < last; ++c) run(k, c);
 }
 
-#define BB_TYPED(type, ...)                  \
-  for_type(type, [=](auto element) {         \
-    using T = decltype(element);             \
-    using R [[maybe_unused]] = typename Element<T>::Sum; \
-    __VA_ARGS__;                             \
-  })
-
-static void plane_moments_entry(Type type, const void* x, double* mean, double* variance,
-                                int64_t batch, int64_t channels, int64_t area, int64_t first,
-                                int64_t last) {
-  BB_TYPED(type, plane_moments<T>((const T*)x, mean, variance, batch, channels, area, first, last));
+static void plane_norm_entry(Type type, const BatchNorm& k, int64_t first, int64_t last) {
+  for_type(type, [&](auto element) { plane_norm<decltype(element)>(k, first, last); });
 }
 
-static void plane_apply_entry(Type type, const void* x, const void* residual, const void* mean,
-                              const void* scale, const void* offset, bool relu, void* y,
-                              int64_t batch, int64_t channels, int64_t area, int64_t first,
-                              int64_t last) {
-  BB_TYPED(type, plane_apply<T>((const T*)x, (const T*)residual, (const R*)mean, (const R*)scale,
-                                (const R*)offset, relu, (T*)y, batch, channels, area, first, last));
-}
-
-static void plane_sums_entry(Type type, const void* dy, const void* x, const void* y,
-                             const void* mean, double* sum, double* product, int64_t batch,
-                             int64_t channels, int64_t area, int64_t first, int64_t last) {
-  BB_TYPED(type, plane_sums<T>((const T*)dy, (const T*)x, (const T*)y, (const R*)mean, sum, product,
-                               batch, channels, area, first, last));
-}
-
-static void plane_gradient_entry(Type type, const void* dy, const void* x, const void* y,
-                                 const void* mean, const void* a, const void* b, const void* c,
-                                 void* dx, void* dresidual, int64_t batch, int64_t channels,
-                                 int64_t area, int64_t first, int64_t last) {
-  BB_TYPED(type, plane_gradient<T>((const T*)dy, (const T*)x, (const T*)y, (const R*)mean,
-                                   (const R*)a, (const R*)b, (const R*)c, (T*)dx, (T*)dresidual,
-                                   batch, channels, area, first, last));
-}
-
-static void pixel_moments_entry(Type type, const void* x, const void* shift, double* sum,
-                                double* square, int64_t rows, int64_t channels) {
-  BB_TYPED(type, pixel_moments<T>((const T*)x, (const R*)shift, sum, square, rows, channels));
-}
-
-static void pixel_apply_entry(Type type, const void* x, const void* residual, const void* mean,
-                              const void* scale, const void* offset, bool relu, void* y,
-                              int64_t rows, int64_t channels) {
-  BB_TYPED(type, pixel_apply<T>((const T*)x, (const T*)residual, (const R*)mean, (const R*)scale,
-                                (const R*)offset, relu, (T*)y, rows, channels));
-}
-
-static void pixel_sums_entry(Type type, const void* dy, const void* x, const void* y,
-                             const void* mean, double* sum, double* product, int64_t rows,
-                             int64_t channels) {
-  BB_TYPED(type, pixel_sums<T>((const T*)dy, (const T*)x, (const T*)y, (const R*)mean, sum, product,
-                               rows, channels));
-}
-
-static void pixel_gradient_entry(Type type, const void* dy, const void* x, const void* y,
-                                 const void* mean, const void* a, const void* b, const void* c,
-                                 void* dx, void* dresidual, int64_t rows, int64_t channels) {
-  BB_TYPED(type, pixel_gradient<T>((const T*)dy, (const T*)x, (const T*)y, (const R*)mean,
-                                   (const R*)a, (const R*)b, (const R*)c, (T*)dx, (T*)dresidual,
-                                   rows, channels));
+static void plane_norm_backward_entry(Type type, const BatchNormBackward& k, int64_t first,
+                                      int64_t last) {
+  for_type(type, [&](auto element) { plane_norm_backward<decltype(element)>(k, first, last); });
 }
 
 }  // namespace

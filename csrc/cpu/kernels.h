@@ -11,7 +11,62 @@ enum class Type : int { f32, bf16, f16, f64 };
 
 enum class Activation : int { relu, sigmoid, tanh, gelu, gelu_tanh, silu };
 
-// Sums and statistics are float, or double when the type is f64; "real" below.
+// Layer norm (rms false) or RMS norm of rows of `columns` elements. With a residual, the sum of x and
+// residual is written, rounded to the type, and normalised.
+struct RowNorm {
+  bool rms;
+  int64_t columns;
+  double eps;
+  const void *x, *residual;
+  const void *w, *b;  // real, or null for 1 and 0
+  void *y, *sum;
+  double* mean;  // one a row, layer norm only; a float would lose what matters beside a large mean
+  void* rstd;    // real, one a row
+};
+
+// x is what was normalised. dsum, when not null, is added to dx.
+struct RowNormBackward {
+  bool rms;
+  int64_t columns;
+  const void *dy, *x, *dsum;
+  const void* w;
+  const double* mean;
+  const void* rstd;
+  void* dx;
+};
+
+// y = relu?((x - mean) rstd w + b + residual?) by channel. Planes lie in memory as (batch, channels,
+// area), pixels as (batch area, channels).
+struct BatchNorm {
+  bool training, relu;
+  int64_t batch, channels, area;
+  double eps;
+  const void *x, *residual;
+  const void *w, *b;                        // real, or null for 1 and 0
+  const void *running_mean, *running_var;   // real; read in evaluation only
+  void* y;
+  double *mean, *variance;  // written; in training those of the batch, the variance biased
+  void* rstd;               // real, written
+};
+
+// With g = dy where the ReLU let the value through and xhat = (x - mean) rstd: db = sum of g, dw = sum
+// of g xhat, dx = w rstd (g - db/m - xhat dw/m) in training, w rstd g in evaluation, dresidual = g.
+struct BatchNormBackward {
+  bool training, relu;
+  bool sums;  // whether dw and db are wanted; in training they are computed anyway
+  int64_t batch, channels, area;
+  const void *dy, *x;
+  const void* y;        // where it is positive, the ReLU let through; null: computed again from x
+  const void *w, *b;
+  const double* mean;
+  const void* rstd;
+  void *dx, *dresidual;  // dresidual may be null
+  void *dw, *db;         // real, written by planes when `sums`
+};
+
+// Sums and statistics are float, or double when the type is f64; "real" below. `coefficients` are
+// three rows of a real a channel: middle, scale, offset, with y = (x - middle) scale + offset before
+// residual and ReLU. `gradient` are three more: a, b, c, with dx = a g + b (x - middle) + c.
 struct Kernels {
   const char* name;
 
@@ -44,47 +99,30 @@ struct Kernels {
   void (*softmax_backward)(Type, bool logarithm, const void* dy, const void* y, void* dx,
                            int64_t rows, int64_t columns, bool stream);
 
-  // Layer norm (rms false) or RMS norm of each row. With a residual, sum = x + residual is written
-  // (rounded to the type) and normalised. w and b are real or null; mean (layer norm only) and rstd
-  // are real, one a row; 2n, with a residual 4n.
-  void (*norm)(Type, bool rms, const void* x, const void* residual, const void* w, const void* b,
-               double eps, void* y, void* sum, void* mean, void* rstd, int64_t rows,
-               int64_t columns);
-  // x is what was normalised. dsum, when not null, is added to dx. dw and db (real, one row each,
-  // written, may be null) are sums over these rows; 3n, with dsum 4n.
-  void (*norm_backward)(Type, bool rms, const void* dy, const void* x, const void* w,
-                        const void* mean, const void* rstd, const void* dsum, void* dx, void* dw,
-                        void* db, int64_t rows, int64_t columns);
+  // Rows [first, last) of RowNorm; 2n, with a residual 4n.
+  void (*row_norm)(Type, const RowNorm&, int64_t first, int64_t last);
+  // The same of the gradient; dw and db (real, one row each, written, may be null) are the sums over
+  // these rows; 3n, with dsum 4n.
+  void (*row_norm_backward)(Type, const RowNormBackward&, int64_t first, int64_t last, void* dw,
+                            void* db);
 
-  // Batch norm of planes: x is (batch, channels, area), these are channels [first, last).
-  // Sums of (x - shift) and of its square for each channel, with shift = x[0, c, 0].
-  void (*plane_moments)(Type, const void* x, double* mean, double* variance, int64_t batch,
-                        int64_t channels, int64_t area, int64_t first, int64_t last);
-  // y = (x - mean) scale + offset, + residual, relu; mean, scale and offset are real by channel.
-  void (*plane_apply)(Type, const void* x, const void* residual, const void* mean,
-                      const void* scale, const void* offset, bool relu, void* y, int64_t batch,
-                      int64_t channels, int64_t area, int64_t first, int64_t last);
-  // With g = dy where y > 0 (y null: everywhere): sums of g and of g (x - mean).
-  void (*plane_sums)(Type, const void* dy, const void* x, const void* y, const void* mean,
-                     double* sum, double* product, int64_t batch, int64_t channels, int64_t area,
-                     int64_t first, int64_t last);
-  // dx = a g + b (x - mean) + c by channel; dresidual = g when not null.
-  void (*plane_gradient)(Type, const void* dy, const void* x, const void* y, const void* mean,
-                         const void* a, const void* b, const void* c, void* dx, void* dresidual,
-                         int64_t batch, int64_t channels, int64_t area, int64_t first,
-                         int64_t last);
+  // Batch norm of planes: all of it for channels [first, last).
+  void (*plane_norm)(Type, const BatchNorm&, int64_t first, int64_t last);
+  void (*plane_norm_backward)(Type, const BatchNormBackward&, int64_t first, int64_t last);
 
-  // The same for channels last: x is (rows, channels), these are rows of it.
-  void (*pixel_moments)(Type, const void* x, const void* shift, double* sum, double* square,
-                        int64_t rows, int64_t channels);
-  void (*pixel_apply)(Type, const void* x, const void* residual, const void* mean,
-                      const void* scale, const void* offset, bool relu, void* y, int64_t rows,
-                      int64_t channels);
-  void (*pixel_sums)(Type, const void* dy, const void* x, const void* y, const void* mean,
-                     double* sum, double* product, int64_t rows, int64_t channels);
-  void (*pixel_gradient)(Type, const void* dy, const void* x, const void* y, const void* mean,
-                         const void* a, const void* b, const void* c, void* dx, void* dresidual,
-                         int64_t rows, int64_t channels);
+  // Batch norm of pixels, in phases with a reduction over rows between them. Moments of channels
+  // [c0, c1) over rows [first, last): the mean, and the sum of squared deviations from it.
+  void (*pixel_moments)(Type, const void* x, int64_t channels, int64_t first, int64_t last,
+                        int64_t c0, int64_t c1, double* mean, double* squares);
+  // y from x by `coefficients`.
+  void (*pixel_apply)(Type, const BatchNorm&, const void* coefficients, int64_t first,
+                      int64_t last);
+  // Sums of g and of g (x - middle), g as in BatchNormBackward.
+  void (*pixel_sums)(Type, const BatchNormBackward&, const void* coefficients, int64_t first,
+                     int64_t last, int64_t c0, int64_t c1, double* sum, double* product);
+  // dx (and dresidual) from dy and x by `coefficients`, to which `gradient` adds.
+  void (*pixel_gradient)(Type, const BatchNormBackward&, const void* coefficients,
+                         const void* gradient, int64_t first, int64_t last);
 };
 
 // The kernels for the best instruction set that this processor has, or the one that BENCHBENCH_ISA

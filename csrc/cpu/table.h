@@ -1,7 +1,8 @@
 // The table of one instruction set's kernels; the last thing that a unit of csrc/cpu/isa/ includes.
 #pragma once
 
-#include "cpu/batch_norm.h"
+#include "cpu/pixel_norm.h"
+#include "cpu/row_norm.h"
 #include "cpu/softmax.h"
 
 namespace benchbench::BB_ISA {
@@ -17,12 +18,10 @@ const Kernels table = {
     gated_backward_entry,
     softmax_entry,
     softmax_backward_entry,
-    norm_entry,
-    norm_backward_entry,
-    plane_moments_entry,
-    plane_apply_entry,
-    plane_sums_entry,
-    plane_gradient_entry,
+    row_norm_entry,
+    row_norm_backward_entry,
+    plane_norm_entry,
+    plane_norm_backward_entry,
     pixel_moments_entry,
     pixel_apply_entry,
     pixel_sums_entry,

@@ -1,0 +1,406 @@
+// Batch norm, with a residual and ReLU: operator, autograd and direct function. See activations.cpp
+// for the parts of an operator.
+//
+// The operator is functional: it returns the batch's mean and unbiased variance, and the caller moves
+// running statistics with plain torch. A mutable argument (`Tensor(a!)?`) would need a
+// functionalization of its own under an autograd function; this way fake tensors, opcheck and
+// torch.compile have no special case.
+//
+// Sums over pixels are split by size alone and added up in a fixed order, so that no result depends on
+// the number of threads.
+#include "bindings/norms.h"
+
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace benchbench {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+using BatchResult = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // output, mean, rstd, variance
+using BatchGradient = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // input, residual, weight, bias
+
+// Channels are the second dimension. In memory they are planes (N, C, area), or the last dimension
+// of pixels (rows, C); anything else is made planes.
+struct Layout {
+  bool pixels;
+  int64_t batch, channels, area;
+  int64_t count() const { return batch * area; }
+};
+
+bool is_pixels(const Tensor& x) {
+  if (x.dim() == 2) return x.is_contiguous();
+  if (x.dim() == 3) return x.transpose(1, 2).is_contiguous();
+  if (x.dim() == 4) return x.is_contiguous(at::MemoryFormat::ChannelsLast);
+  return x.dim() == 5 && x.is_contiguous(at::MemoryFormat::ChannelsLast3d);
+}
+
+Tensor laid_out(const Tensor& x) { return is_pixels(x) ? x : x.contiguous(); }
+
+Layout layout_of(const Tensor& x) {
+  int64_t area = 1;
+  for (int64_t d = 2; d < x.dim(); ++d) area *= x.size(d);
+  return {is_pixels(x), x.size(0), x.size(1), area};
+}
+
+// Rows of pixels for one task: enough for the sums to be cheap beside them.
+int64_t pixel_chunks(const Layout& l) {
+  const int64_t chunks = l.count() / 256;
+  return chunks < 1 ? 1 : (chunks > 64 ? 64 : chunks);
+}
+
+// f(chunk, first row, last row, first channel, last channel), in parallel.
+template <class F>
+void for_tiles(const Layout& l, int64_t chunks, F f) {
+  constexpr int64_t wide = 256;  // channels
+  const int64_t rows = l.count(), groups = (l.channels + wide - 1) / wide;
+  const int64_t size = rows * l.channels / (chunks * groups) + 1;
+  at::parallel_for(0, chunks * groups, GRAIN / size + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t chunk = task / groups, c = task % groups * wide;
+      f(chunk, rows * chunk / chunks, rows * (chunk + 1) / chunks, c,
+        std::min(c + wide, l.channels));
+    }
+  });
+}
+
+void check_batch(const Tensor& input, const OptionalTensor& residual, const OptionalTensor& weight,
+                 const OptionalTensor& bias, const OptionalTensor& mean,
+                 const OptionalTensor& variance, bool training) {
+  check_floating("batch_norm", input);
+  TORCH_CHECK(input.dim() >= 2 && input.dim() <= 5, "benchbench::batch_norm: the input has ",
+              input.dim(), " dimensions; it must have 2 to 5, channels second");
+  if (residual.has_value()) check_same_shape("batch_norm", "the residual", input, *residual);
+  check_parameter("batch_norm", "the weight", input, weight, input.sym_size(1));
+  check_parameter("batch_norm", "the bias", input, bias, input.sym_size(1));
+  check_parameter("batch_norm", "the running mean", input, mean, input.sym_size(1));
+  check_parameter("batch_norm", "the running variance", input, variance, input.sym_size(1));
+  TORCH_CHECK(training || (mean.has_value() && variance.has_value()),
+              "benchbench::batch_norm: evaluation needs running statistics; pass them, or use "
+              "training=True to normalise with those of the batch");
+}
+
+// Mean and biased variance of each channel of pixels: moments of chunks, merged in their order
+// (Chan, Golub & LeVeque 1979).
+void pixel_statistics(Type type, const BatchNorm& k, const Layout& l, const Tensor& x) {
+  const int64_t chunks = pixel_chunks(l), channels = l.channels;
+  const Tensor partial = at::empty({2, chunks, channels}, x.options().dtype(at::kDouble));
+  double *means = doubles(partial), *squares = means + chunks * channels;
+  const auto kernel = kernels().pixel_moments;
+  for_tiles(l, chunks, [&](int64_t chunk, int64_t first, int64_t last, int64_t c0, int64_t c1) {
+    kernel(type, k.x, channels, first, last, c0, c1, means + chunk * channels,
+           squares + chunk * channels);
+  });
+  for (int64_t c = 0; c < channels; ++c) {
+    double count = 0, mean = 0, square = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const double n = static_cast<double>(l.count() * (chunk + 1) / chunks -
+                                           l.count() * chunk / chunks);
+      const double step = means[chunk * channels + c] - mean, all = count + n;
+      mean += step * (n / all);
+      square += squares[chunk * channels + c] + step * step * (count * n / all);
+      count = all;
+    }
+    k.mean[c] = mean;
+    k.variance[c] = square < 0 ? 0 : square / count;
+  }
+}
+
+// Rows middle, scale, offset of y = (x - middle) scale + offset; see kernels.h.
+template <class R>
+Tensor affine_rows(const Tensor& like, const double* mean, const R* rstd, const R* w, const R* b,
+                   int64_t channels) {
+  const Tensor rows = at::empty({3, channels}, like.options());
+  R* to = rows.mutable_data_ptr<R>();
+  for (int64_t c = 0; c < channels; ++c) {
+    const R middle = static_cast<R>(mean[c]);
+    const double scale = static_cast<double>(rstd[c]) * (w ? w[c] : R(1));
+    to[c] = middle;
+    to[channels + c] = static_cast<R>(scale);
+    to[2 * channels + c] = static_cast<R>((b ? b[c] : R(0)) - (mean[c] - middle) * scale);
+  }
+  return rows;
+}
+
+void pixel_norm(Type type, const BatchNorm& k, const Layout& l, const Tensor& x,
+                const Tensor& rstd) {
+  if (k.training) pixel_statistics(type, k, l, x);
+  with_real(rstd.scalar_type(), [&](auto zero) {
+    using R = decltype(zero);
+    R* inverse = static_cast<R*>(k.rstd);
+    for (int64_t c = 0; c < l.channels; ++c) {
+      if (!k.training) {
+        k.mean[c] = static_cast<const R*>(k.running_mean)[c];
+        k.variance[c] = static_cast<const R*>(k.running_var)[c];
+      }
+      inverse[c] = static_cast<R>(1 / std::sqrt(k.variance[c] + k.eps));
+    }
+    const Tensor coefficients =
+        affine_rows<R>(rstd, k.mean, inverse, static_cast<const R*>(k.w),
+                       static_cast<const R*>(k.b), l.channels);
+    at::parallel_for(0, l.count(), GRAIN / l.channels + 1, [&](int64_t begin, int64_t end) {
+      kernels().pixel_apply(type, k, pointer(coefficients), begin, end);
+    });
+  });
+}
+
+BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
+                       const OptionalTensor& weight, const OptionalTensor& bias,
+                       const OptionalTensor& running_mean, const OptionalTensor& running_var,
+                       bool training, double eps, bool relu) {
+  check_batch(input, residual, weight, bias, running_mean, running_var, training);
+  const Type type = type_of("batch_norm", input);
+  const at::ScalarType statistics = real_of(input);
+  const Tensor x = laid_out(input);
+  const Layout l = layout_of(x);
+  const int64_t count = l.count();
+  TORCH_CHECK(!training || count != 1 || l.channels == 0,
+              "benchbench::batch_norm: training needs more than one value per channel, the input "
+              "has shape ", input.sizes(), "; use evaluation for single values");
+  const OptionalTensor r =
+      residual.has_value() ? OptionalTensor(in_order_of(x, *residual)) : std::nullopt;
+  const OptionalTensor w = real(weight, statistics), b = real(bias, statistics);
+  const OptionalTensor m = training ? std::nullopt : real(running_mean, statistics);
+  const OptionalTensor v = training ? std::nullopt : real(running_var, statistics);
+  const Tensor y = at::empty_like(x);
+  const auto options = x.options().dtype(at::kDouble);
+  const Tensor mean = at::empty({l.channels}, options), variance = at::empty_like(mean);
+  const Tensor rstd = at::empty({l.channels}, x.options().dtype(statistics));
+  if (x.numel() == 0) {
+    mean.zero_();
+    variance.zero_();
+    rstd.zero_();
+    return {y, mean, rstd, variance};
+  }
+  const BatchNorm k{training,   relu,       l.batch,    l.channels,    l.area,           eps,
+                    pointer(x), pointer(r), pointer(w), pointer(b),    pointer(m),       pointer(v),
+                    raw(y),     doubles(mean), doubles(variance), raw(rstd)};
+  if (l.pixels)
+    pixel_norm(type, k, l, x, rstd);
+  else
+    at::parallel_for(0, l.channels, GRAIN / count + 1, [&](int64_t first, int64_t last) {
+      kernels().plane_norm(type, k, first, last);
+    });
+  // torch's running variance is the unbiased one.
+  if (training && count > 1)
+    for (int64_t c = 0; c < l.channels; ++c)
+      k.variance[c] *= static_cast<double>(count) / static_cast<double>(count - 1);
+  return {y, mean, rstd, variance};
+}
+
+BatchResult batch_norm_meta(const Tensor& input, const OptionalTensor& residual,
+                            const OptionalTensor& weight, const OptionalTensor& bias,
+                            const OptionalTensor& running_mean, const OptionalTensor& running_var,
+                            bool training, double, bool) {
+  check_batch(input, residual, weight, bias, running_mean, running_var, training);
+  const Tensor mean = at::empty_symint({input.sym_size(1)}, input.options().dtype(at::kDouble));
+  return {at::empty_like(laid_out(input)), mean,
+          at::empty_symint({input.sym_size(1)}, input.options().dtype(real_of(input))),
+          at::empty_like(mean)};
+}
+
+void pixel_norm_backward(Type type, const BatchNormBackward& k, const Layout& l, const Tensor& rstd,
+                         const Tensor& mean) {
+  with_real(rstd.scalar_type(), [&](auto zero) {
+    using R = decltype(zero);
+    const int64_t channels = l.channels;
+    const R *inverse = static_cast<const R*>(k.rstd), *w = static_cast<const R*>(k.w);
+    const Tensor forward =
+        affine_rows<R>(rstd, k.mean, inverse, w, static_cast<const R*>(k.b), channels);
+    const Tensor sums = at::zeros_like(mean.expand({2, channels}), at::MemoryFormat::Contiguous);
+    double *sum = doubles(sums), *product = sum + channels;
+    if (k.training || k.sums) {
+      const int64_t chunks = pixel_chunks(l);
+      const Tensor partial = at::empty({2, chunks, channels}, mean.options());
+      double *s = doubles(partial), *p = s + chunks * channels;
+      for_tiles(l, chunks, [&](int64_t chunk, int64_t first, int64_t last, int64_t c0, int64_t c1) {
+        kernels().pixel_sums(type, k, pointer(forward), first, last, c0, c1, s + chunk * channels,
+                             p + chunk * channels);
+      });
+      for (int64_t chunk = 0; chunk < chunks; ++chunk)
+        for (int64_t c = 0; c < channels; ++c) {
+          sum[c] += s[chunk * channels + c];
+          product[c] += p[chunk * channels + c];
+        }
+    }
+    const Tensor gradient = at::empty({3, channels}, rstd.options());
+    R *a = gradient.mutable_data_ptr<R>(), *b = a + channels, *c0 = b + channels;
+    for (int64_t c = 0; c < channels; ++c) {
+      const double rest = k.mean[c] - static_cast<R>(k.mean[c]), inv = inverse[c];
+      const double slope = inv * (w ? w[c] : R(1)), m = static_cast<double>(l.count());
+      const double cross = product[c] - rest * sum[c];  // sum of g (x - mean)
+      const double curve = k.training ? -slope * inv * inv * cross / m : 0;
+      a[c] = static_cast<R>(slope);
+      b[c] = static_cast<R>(curve);
+      c0[c] = static_cast<R>(k.training ? -slope * sum[c] / m - curve * rest : 0);
+      if (k.sums) {
+        static_cast<R*>(k.dw)[c] = static_cast<R>(cross * inv);
+        static_cast<R*>(k.db)[c] = static_cast<R>(sum[c]);
+      }
+    }
+    at::parallel_for(0, l.count(), GRAIN / channels + 1, [&](int64_t begin, int64_t end) {
+      kernels().pixel_gradient(type, k, pointer(forward), pointer(gradient), begin, end);
+    });
+  });
+}
+
+// `output` is given when a residual was added before the ReLU: the mask cannot be found from the
+// input then. Weight and bias gradients are empty unless `need_parameters`.
+BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
+                                  const OptionalTensor& output, const OptionalTensor& weight,
+                                  const OptionalTensor& bias, const Tensor& mean,
+                                  const Tensor& rstd, bool training, bool relu, bool need_residual,
+                                  bool need_parameters) {
+  check_same_shape("batch_norm", "the gradient", input, grad);
+  const Type type = type_of("batch_norm", input);
+  const at::ScalarType statistics = real_of(input);
+  const Tensor x = laid_out(input), dy = in_order_of(x, grad);
+  const OptionalTensor y =
+      output.has_value() ? OptionalTensor(in_order_of(x, *output)) : std::nullopt;
+  const OptionalTensor w = real(weight, statistics), b = real(bias, statistics);
+  const Tensor center = mean.contiguous(), inverse = rstd.contiguous();
+  const Layout l = layout_of(x);
+  const Tensor dx = at::empty_like(x);
+  const Tensor dr = need_residual ? at::empty_like(x) : at::empty({0}, x.options());
+  const Tensor dw = at::empty({need_parameters ? l.channels : 0}, inverse.options());
+  const Tensor db = at::empty_like(dw);
+  if (x.numel() == 0) {
+    dw.zero_();
+    db.zero_();
+    return {dx, dr, dw, db};
+  }
+  const BatchNormBackward k{training,    relu,       need_parameters, l.batch,
+                            l.channels,  l.area,     pointer(dy),     pointer(x),
+                            pointer(y),  pointer(w), pointer(b),      center.const_data_ptr<double>(),
+                            pointer(inverse), raw(dx), raw_if(need_residual, dr),
+                            raw_if(need_parameters, dw), raw_if(need_parameters, db)};
+  if (l.pixels)
+    pixel_norm_backward(type, k, l, inverse, center);
+  else
+    at::parallel_for(0, l.channels, GRAIN / l.count() + 1, [&](int64_t first, int64_t last) {
+      kernels().plane_norm_backward(type, k, first, last);
+    });
+  return {dx, dr, dw, db};
+}
+
+BatchGradient batch_norm_backward_meta(const Tensor& grad, const Tensor& input,
+                                       const OptionalTensor&, const OptionalTensor&,
+                                       const OptionalTensor&, const Tensor&, const Tensor&, bool,
+                                       bool, bool need_residual, bool need_parameters) {
+  check_same_shape("batch_norm", "the gradient", input, grad);
+  const Tensor dx = at::empty_like(laid_out(input));
+  const Tensor dw =
+      at::empty_symint({need_parameters ? input.sym_size(1) : c10::SymInt(0)},
+                       input.options().dtype(real_of(input)));
+  return {dx, need_residual ? at::empty_like(dx) : at::empty({0}, dx.options()), dw,
+          at::empty_like(dw)};
+}
+
+struct Batch : torch::autograd::Function<Batch> {
+  static BatchResult call(const Tensor& input, const OptionalTensor& residual,
+                          const OptionalTensor& weight, const OptionalTensor& bias,
+                          const OptionalTensor& running_mean, const OptionalTensor& running_var,
+                          bool training, double eps, bool relu) {
+    static const auto op =
+        typed_operator<BatchResult(const Tensor&, const OptionalTensor&, const OptionalTensor&,
+                                   const OptionalTensor&, const OptionalTensor&,
+                                   const OptionalTensor&, bool, double, bool)>(
+            "benchbench::batch_norm");
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return op.call(input, residual, weight, bias, running_mean, running_var, training, eps, relu);
+  }
+  static variable_list forward(AutogradContext* context, const Tensor& input,
+                               const OptionalTensor& residual, const OptionalTensor& weight,
+                               const OptionalTensor& bias, const OptionalTensor& running_mean,
+                               const OptionalTensor& running_var, bool training, double eps,
+                               bool relu) {
+    auto [y, mean, rstd, variance] =
+        call(input, residual, weight, bias, running_mean, running_var, training, eps, relu);
+    context->save_for_backward({input, relu && residual.has_value() ? y : Tensor(),
+                                unwrap(weight), unwrap(bias), mean, rstd});
+    context->saved_data["training"] = training;
+    context->saved_data["relu"] = relu;
+    context->saved_data["residual"] = residual.has_value() && residual->requires_grad();
+    context->mark_non_differentiable({mean, rstd, variance});
+    return {y, mean, rstd, variance};
+  }
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    static const auto op =
+        typed_operator<BatchGradient(const Tensor&, const Tensor&, const OptionalTensor&,
+                                     const OptionalTensor&, const OptionalTensor&, const Tensor&,
+                                     const Tensor&, bool, bool, bool, bool)>(
+            "benchbench::batch_norm_backward");
+    const auto saved = context->get_saved_variables();
+    const Tensor &weight = saved[2], &bias = saved[3];
+    const bool relu = context->saved_data["relu"].toBool();
+    const bool residual = context->saved_data["residual"].toBool();
+    // Without a ReLU the residual's gradient is what arrives.
+    auto [dx, dr, dw, db] =
+        op.call(grads[0], saved[0], given(saved[1]), given(weight), given(bias), saved[4], saved[5],
+                context->saved_data["training"].toBool(), relu, residual && relu,
+                needed(weight) || needed(bias));
+    return {dx,
+            !residual ? Tensor() : relu ? dr : grads[0],
+            needed(weight) ? dw.to(weight.scalar_type()) : Tensor(),
+            needed(bias) ? db.to(bias.scalar_type()) : Tensor(),
+            Tensor(),
+            Tensor(),
+            Tensor(),
+            Tensor(),
+            Tensor()};
+  }
+};
+
+BatchResult batch_norm_autograd(const Tensor& input, const OptionalTensor& residual,
+                                const OptionalTensor& weight, const OptionalTensor& bias,
+                                const OptionalTensor& running_mean,
+                                const OptionalTensor& running_var, bool training, double eps,
+                                bool relu) {
+  const OptionalTensor x(input);
+  if (!wants_grad({&x, &residual, &weight, &bias}))
+    return Batch::call(input, residual, weight, bias, running_mean, running_var, training, eps,
+                       relu);
+  auto r = Batch::apply(input, residual, weight, bias, running_mean, running_var, training, eps,
+                        relu);
+  return {r[0], r[1], r[2], r[3]};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(benchbench, m) {
+  m.def(
+      "batch_norm(Tensor input, Tensor? residual, Tensor? weight, Tensor? bias,"
+      " Tensor? running_mean, Tensor? running_var, bool training, float eps, bool relu)"
+      " -> (Tensor output, Tensor mean, Tensor rstd, Tensor variance)");
+  m.def(
+      "batch_norm_backward(Tensor grad, Tensor input, Tensor? output, Tensor? weight, Tensor? bias,"
+      " Tensor mean, Tensor rstd, bool training, bool relu, bool need_residual,"
+      " bool need_parameters) -> (Tensor, Tensor, Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(benchbench, CPU, m) {
+  m.impl("batch_norm", &batch_norm);
+  m.impl("batch_norm_backward", &batch_norm_backward);
+}
+
+TORCH_LIBRARY_IMPL(benchbench, Meta, m) {
+  m.impl("batch_norm", &batch_norm_meta);
+  m.impl("batch_norm_backward", &batch_norm_backward_meta);
+}
+
+TORCH_LIBRARY_IMPL(benchbench, Autograd, m) {
+  m.impl("batch_norm", &batch_norm_autograd);
+  // A second derivative does not exist here: it must raise, not be silently zero.
+  m.impl("batch_norm_backward", torch::autograd::autogradNotImplementedFallback());
+}
+
+void bind_batch_norms(pybind11::module_& m) { m.def("batch_norm", &batch_norm); }
+
+}  // namespace benchbench

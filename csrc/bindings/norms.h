@@ -1,0 +1,38 @@
+// What the units of the norms share: optional tensors, pointers, and the choice of a real type.
+#pragma once
+
+#include "bindings/common.h"
+
+namespace benchbench {
+
+// The direct functions of batch_norms.cpp.
+void bind_batch_norms(pybind11::module_& m);
+
+inline OptionalTensor given(const Tensor& x) { return x.defined() ? OptionalTensor(x) : std::nullopt; }
+inline Tensor unwrap(const OptionalTensor& x) { return x.has_value() ? *x : Tensor(); }
+inline OptionalTensor real(const OptionalTensor& x, at::ScalarType type) {
+  return x.has_value() ? OptionalTensor(as_real(*x, type)) : std::nullopt;
+}
+inline OptionalTensor whole(const OptionalTensor& x) {
+  return x.has_value() ? OptionalTensor(x->contiguous()) : std::nullopt;
+}
+inline bool needed(const Tensor& x) { return x.defined() && x.requires_grad(); }
+
+inline bool wants_grad(std::initializer_list<const OptionalTensor*> tensors) {
+  if (!at::GradMode::is_enabled()) return false;
+  for (const OptionalTensor* tensor : tensors)
+    if (tensor->has_value() && (*tensor)->requires_grad()) return true;
+  return false;
+}
+
+inline void* raw(const Tensor& x) { return x.mutable_data_ptr(); }
+inline void* raw_if(bool wanted, const Tensor& x) { return wanted ? x.mutable_data_ptr() : nullptr; }
+inline double* doubles(const Tensor& x) { return x.mutable_data_ptr<double>(); }
+
+// f(float{}) or f(double{}).
+template <class F>
+void with_real(at::ScalarType type, F f) {
+  type == at::kDouble ? f(double{}) : f(float{});
+}
+
+}  // namespace benchbench

@@ -1,0 +1,141 @@
+// Layer norm and RMS norm of rows, with a residual. Included once per instruction set.
+//
+// Phases, forward: sum of the row (with a residual, x + residual is formed, rounded and written here);
+// sums of the deviation from that mean and of its square; y. RMS norm has no mean and two phases.
+// Backward: sums of g and g xhat, and dw and db on the way; dx. The first phase reads a row from
+// memory, the later ones find it in L1 or L2 (up to about half of L2; longer rows are read again).
+// Bytes: 2n forward and 3n backward; with a residual 4n, and 4n when the sum has a gradient of its own.
+//
+// Numerics: the mean that is subtracted is a float, `middle`; what rounding it left, `rest`, is known
+// from the second phase, whose variance it corrects, and enters y and xhat as a constant:
+// (x - mean) rstd = (x - middle) rstd - rest rstd. So a mean of 1e4 beside a deviation of 1 costs
+// nothing. Sums are drained into double (vectors.h). dw and db are summed in row order within a call;
+// whoever splits the rows adds the parts in a fixed order.
+#pragma once
+
+#include "cpu/elementwise.h"
+#include "cpu/vectors.h"
+
+namespace benchbench::BB_ISA {
+namespace {  // internal linkage: no symbol of a vector unit is weak
+
+// One row: y = (x - middle) scale + shift, then w and b.
+template <class T>
+static inline void scale_row(const T* x, const typename Element<T>::Sum* w,
+                             const typename Element<T>::Sum* b, double middle, double scale,
+                             double shift, T* y, int64_t n) {
+  using V = typename Element<T>::V;
+  const V m = splat<V>(middle), a = splat<V>(scale), c = splat<V>(shift);
+  for_vectors<T>(n, [=](int64_t i, auto tag) {
+    V v = (load(x + i, tag) - m) * a + c;
+    if (w) v *= load(w + i, tag);
+    if (b) v += load(b + i, tag);
+    store(y + i, v, tag);
+  });
+}
+
+template <bool RMS, class T>
+static void row_norm(const RowNorm& k, int64_t first, int64_t last) {
+  using V = typename Element<T>::V;
+  using R = typename Element<T>::Sum;
+  const int64_t n = k.columns;
+  const R *w = static_cast<const R*>(k.w), *b = static_cast<const R*>(k.b);
+  for (int64_t row = first; row < last; ++row) {
+    const T* x = static_cast<const T*>(k.x) + row * n;
+    T* y = static_cast<T*>(k.y) + row * n;
+    double total = 0;
+    if (k.residual) {
+      const T* r = static_cast<const T*>(k.residual) + row * n;
+      T* sum = static_cast<T*>(k.sum) + row * n;
+      const T* from = x;
+      sum_range<1, T>(n, &total, [=](int64_t i, auto tag, V* sums) {
+        const V v = rounded<T>(load(from + i, tag) + load(r + i, tag));
+        store(sum + i, v, tag);
+        sums[0] += RMS ? v * v : v;
+      });
+      x = sum;
+    } else {
+      sum_range<1, T>(n, &total, [=](int64_t i, auto tag, V* sums) {
+        const V v = load(x + i, tag);
+        sums[0] += RMS ? v * v : v;
+      });
+    }
+    double middle = 0, rest = 0, spread = total / n;
+    if constexpr (!RMS) {
+      middle = static_cast<R>(total / n);
+      const V m = splat<V>(middle);
+      double moments[2] = {0, 0};
+      sum_range<2, T>(n, moments, [=](int64_t i, auto tag, V* sums) {
+        const V d = keep(load(x + i, tag) - m, tag);
+        sums[0] += d;
+        sums[1] += d * d;
+      });
+      rest = moments[0] / n;
+      spread = moments[1] / n - rest * rest;
+      k.mean[row] = middle + rest;
+    }
+    const double rstd = 1 / std::sqrt((spread < 0 ? 0 : spread) + k.eps);
+    static_cast<R*>(k.rstd)[row] = static_cast<R>(rstd);
+    scale_row<T>(x, w, b, middle, rstd, -rest * rstd, y, n);
+  }
+}
+
+// With g = dy w: dx = rstd (g - <g>/n - xhat <g, xhat>/n), without the middle term for RMS norm.
+template <bool RMS, class T>
+static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t last,
+                              typename Element<T>::Sum* dw, typename Element<T>::Sum* db) {
+  using V = typename Element<T>::V;
+  using R = typename Element<T>::Sum;
+  const int64_t n = k.columns;
+  const R* w = static_cast<const R*>(k.w);
+  for (int64_t i = 0; dw && i < n; ++i) dw[i] = 0;
+  for (int64_t i = 0; db && i < n; ++i) db[i] = 0;
+  for (int64_t row = first; row < last; ++row) {
+    const T *dy = static_cast<const T*>(k.dy) + row * n, *x = static_cast<const T*>(k.x) + row * n;
+    const T* dsum = k.dsum ? static_cast<const T*>(k.dsum) + row * n : nullptr;
+    T* dx = static_cast<T*>(k.dx) + row * n;
+    const R rstd = static_cast<const R*>(k.rstd)[row];
+    const R middle = RMS ? R(0) : static_cast<R>(k.mean[row]);
+    const V m = splat<V>(middle), a = splat<V>(rstd);
+    const V c = splat<V>(RMS ? 0.0 : -(k.mean[row] - middle) * rstd);
+    double totals[2] = {0, 0};
+    sum_range<2, T>(n, totals, [=](int64_t i, auto tag, V* sums) {
+      const V d = load(dy + i, tag);
+      const V xhat = (load(x + i, tag) - m) * a + c;
+      const V g = w ? d * load(w + i, tag) : d;  // zero past the end, like d
+      if constexpr (!RMS) sums[0] += g;
+      sums[1] += g * xhat;
+      if (dw) store(dw + i, load(dw + i, tag) + d * xhat, tag);
+      if (db) store(db + i, load(db + i, tag) + d, tag);
+    });
+    const V mean_g = splat<V>(totals[0] / n), mean_gx = splat<V>(totals[1] / n);
+    for_vectors<T>(n, [=](int64_t i, auto tag) {
+      const V xhat = (load(x + i, tag) - m) * a + c;
+      const V d = load(dy + i, tag);
+      const V g = w ? d * load(w + i, tag) : d;
+      V v = (g - mean_g - xhat * mean_gx) * a;
+      if (dsum) v += load(dsum + i, tag);
+      store(dx + i, v, tag);
+    });
+  }
+}
+
+static void row_norm_entry(Type type, const RowNorm& k, int64_t first, int64_t last) {
+  for_type(type, [&](auto element) {
+    using T = decltype(element);
+    k.rms ? row_norm<true, T>(k, first, last) : row_norm<false, T>(k, first, last);
+  });
+}
+
+static void row_norm_backward_entry(Type type, const RowNormBackward& k, int64_t first,
+                                    int64_t last, void* dw, void* db) {
+  for_type(type, [&](auto element) {
+    using T = decltype(element);
+    using R = typename Element<T>::Sum;
+    k.rms ? row_norm_backward<true, T>(k, first, last, static_cast<R*>(dw), static_cast<R*>(db))
+          : row_norm_backward<false, T>(k, first, last, static_cast<R*>(dw), static_cast<R*>(db));
+  });
+}
+
+}  // namespace
+}  // namespace benchbench::BB_ISA
