@@ -216,16 +216,16 @@ class Settings:
     """How a run measures. All of it is stored in the run's header."""
 
     preset: str = "quick"
-    processes: int = 6
+    processes: int = 5
     """Fresh worker processes, the replicates."""
-    budget: float = 0.4
+    budget: float = 0.15
     """Timed seconds for each case and process, over all its contenders (the goal, not a cap: every
     contender gets at least ``min_passes`` samples)."""
     min_passes: int = 2
     max_passes: int = 40
     sample_seconds: float = 0.01
     """Least duration of one sample; calls per sample are calibrated to it."""
-    warmup: float = 0.2
+    warmup: float = 0.1
     """Most seconds of warm-up for each contender."""
     timer: str = "auto"
     threads: int = 0

@@ -137,6 +137,7 @@ TASKS = (
         arguments=("x", "residual", "weight"),
         passes=(4, 5),
         fused=lambda k: lambda x, r, w: k.add_rms_norm(x, r, x.shape[-1:], w, EPS),
+        quick=(),
         direct=lambda k: lambda x, r, w: tuple(k.norm_rows(x, r, w, None, EPS, True)[:2]),
     ),
     Task(
@@ -184,7 +185,7 @@ def _workload(task: Task) -> bb.Workload:
             "device": shared.DEVICES,
         },
         presets={
-            "quick": {"direction": task.quick},
+            "quick": [{"direction": task.quick}] if task.quick else [],
             "standard": [
                 {"shape": task.shapes[:3], "direction": shared.DIRECTIONS},
                 {"dtype": ("bfloat16",), "direction": shared.DIRECTIONS},

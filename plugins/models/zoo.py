@@ -163,7 +163,6 @@ MODELS = (
         axes={"batch": (2, 8, 32), "size": (224, 64)},
         quick={"batch": (2,), "size": (224,)},
         standard={"batch": (8,), "size": (224,)},
-        quick_training={"batch": (8,), "size": (64,)},
         images=True,
         needs="torchvision",
     ),

@@ -38,6 +38,7 @@ class Algorithm:
     fused: bool = True
     """Whether torch has a fused step for the CPU."""
     quick: str = "resnet18"
+    """Parameter list of a quick look; empty where it leaves the algorithm out."""
 
     @property
     def workload(self) -> str:
@@ -55,6 +56,7 @@ ALGORITHMS = (
         make=torch.optim.SGD,
         settings={"lr": 1e-2, "momentum": 0.9, "nesterov": True},
         passes=5,
+        quick="",
     ),
     Algorithm(
         name="adam", make=torch.optim.Adam, settings={"lr": 1e-3}, passes=7, quick="resnet50"
@@ -166,7 +168,7 @@ def _workload(algorithm: Algorithm) -> bb.Workload:
         doc=f"One step of {algorithm.name} ({settings}) over a model's parameter list.",
         axes={"parameters": NAMES, "device": shared.DEVICES},
         presets={
-            "quick": {"parameters": (algorithm.quick,)},
+            "quick": [{"parameters": (algorithm.quick,)}] if algorithm.quick else [],
             "standard": {"parameters": ("resnet50", "1000x1k")},
             "full": {"parameters": NAMES},
         },

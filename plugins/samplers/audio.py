@@ -173,7 +173,7 @@ def workloads() -> Iterator[bb.Workload]:
         name=DRAFT,
         doc="The same without a limit on aliases: what interpolation alone costs and spoils.",
         check=partial(check, filtered=False),
-        **common,
+        **{**common, "presets": {**common["presets"], "quick": []}},
     )
 
 

@@ -110,7 +110,7 @@ def workloads() -> Iterator[bb.Workload]:
             "replicates": (20, 100),
             "device": ("cpu", "cuda"),
         },
-        presets={"quick": {}, "standard": {"rows": (1_000_000,)}},
+        presets={"quick": [], "standard": {"rows": (1_000_000,)}},
         **common,
     )
 

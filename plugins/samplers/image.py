@@ -150,7 +150,7 @@ def workloads() -> Iterator[bb.Workload]:
         name=DRAFT,
         doc="The same without a filter: pixels are picked or interpolated, and detail aliases.",
         check=partial(check, floors=DRAFT_FLOORS),
-        **common,
+        **{**common, "presets": {**common["presets"], "quick": []}},
     )
 
 

@@ -106,7 +106,7 @@ def workloads() -> Iterator[bb.Workload]:
         ),
         axes={"rows": (100_000, 1_000_000, 10_000_000), "device": ("cpu", "cuda")},
         presets={
-            "quick": {},
+            "quick": [],
             "standard": {"rows": (1_000_000,)},
             "full": {"rows": (1_000_000, 10_000_000)},
         },
