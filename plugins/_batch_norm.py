@@ -28,6 +28,8 @@ SHAPES = (
     (32, 2048, 7, 7),
 )
 EPS = 1e-5
+GAP = 0.1
+"""Half width of the interval around zero that ReLU's arguments leave out; see :func:`leave_gap`."""
 
 Function = Callable[..., Tensor]
 """From x, residual or None, weight, bias, running mean, running variance, training to y."""
@@ -110,7 +112,29 @@ def compiled(residual: bool, relu: bool) -> Function:
     return shared.compile_function(eager(residual, relu))
 
 
-def make(residual: bool, params: bb.Params, seed: int) -> bb.Inputs:
+def leave_gap(values: dict[str, Any]) -> None:
+    """Move what ReLU would see closer to zero than ``GAP`` away from it.
+
+    ReLU's derivative jumps at zero. There the last rounding decides the side, and with it the whole
+    gradient of an element: one such element among a million would call honest contenders wrong.
+    """
+    x, residual = values["x"].double(), values.get("residual")
+    mean, variance = values["mean"].double(), values["variance"].double()
+    if values["training"]:
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    scale = (values["weight"].double() / torch.sqrt(variance + EPS)).view(-1, 1, 1)
+    before = (x - mean.view(-1, 1, 1)) * scale + values["bias"].double().view(-1, 1, 1)
+    if residual is not None:
+        before += residual.double()
+    away = torch.where(before.abs() < GAP, torch.copysign(torch.full_like(x, 2 * GAP), before), 0.0)
+    # x moves less than one value in ten, and its statistics much less than the gap.
+    if residual is not None:
+        residual += away.to(residual.dtype)
+    else:
+        values["x"] += (away / scale).to(values["x"].dtype)
+
+
+def make(residual: bool, relu: bool, params: bb.Params, seed: int) -> bb.Inputs:
     """x (and a residual) of the case's shape and layout, parameters and statistics by channel."""
     rng = torch.Generator().manual_seed(seed)
     shape: Any = params["shape"]
@@ -135,6 +159,8 @@ def make(residual: bool, params: bb.Params, seed: int) -> bb.Inputs:
         names.append("residual")
     if not shared.backward(params):
         return bb.Inputs(values)
+    if relu:
+        leave_gap(values)
     return bb.Inputs(values, wrt=names, cotangents=[image()])
 
 
@@ -210,7 +236,7 @@ def _workload(name: str, residual: bool, relu: bool, doc: str) -> bb.Workload:
                 "direction": shared.DIRECTIONS,
             },
         },
-        make=lambda params, seed: make(residual, params, seed),
+        make=lambda params, seed: make(residual, relu, params, seed),
         reference=lambda inputs: thunk(eager(residual, relu), inputs.double())(),
         work=work,
         baseline="eager",

@@ -88,6 +88,7 @@ class Task:
     fused: Callable[[Any], Callable[..., Any]] | None = None
     direct: Callable[[Any], Callable[..., Any]] | None = None
     shapes: tuple[tuple[int, ...], ...] = ROWS
+    dtypes: tuple[str, ...] = shared.DTYPES
     quick: tuple[str, ...] = ("forward",)
     compiled_in_quick: bool = False
     others: tuple[tuple[str, Callable[..., Any]], ...] = ()
@@ -147,6 +148,7 @@ TASKS = (
         arguments=("x",),
         passes=(2, 3),
         shapes=LOCAL,
+        dtypes=("float32",),  # torch has no 16-bit kernel for it on the CPU
         others=(("shifted-sum", local_response_norm_shifted),),
     ),
 )
@@ -180,7 +182,7 @@ def _workload(task: Task) -> bb.Workload:
         doc=task.doc,
         axes={
             "shape": task.shapes,
-            "dtype": shared.DTYPES,
+            "dtype": task.dtypes,
             "direction": shared.DIRECTIONS,
             "device": shared.DEVICES,
         },
@@ -188,11 +190,11 @@ def _workload(task: Task) -> bb.Workload:
             "quick": [{"direction": task.quick}] if task.quick else [],
             "standard": [
                 {"shape": task.shapes[:3], "direction": shared.DIRECTIONS},
-                {"dtype": ("bfloat16",), "direction": shared.DIRECTIONS},
+                {"dtype": task.dtypes[1:2] or task.dtypes, "direction": shared.DIRECTIONS},
             ],
             "full": {
                 "shape": task.shapes,
-                "dtype": shared.DTYPES,
+                "dtype": task.dtypes,
                 "direction": shared.DIRECTIONS,
             },
         },
