@@ -23,7 +23,7 @@ CONTENDERS = list(normalizations.benchbench_implementations())
 ROWS = [task.name for task in normalizations.TASKS if task.fused]
 BATCH = list(_batch_norm.FUSIONS)
 GROUPED = [name for name, *_ in _group_norm.TASKS]
-MAIN = "layer_norm rms_norm batch_norm local_response_norm batch_norm_add_relu".split()
+MAIN = ["layer_norm", "rms_norm", "batch_norm", "local_response_norm", "batch_norm_add_relu"]
 """What every quick run shows."""
 DIRECTIONS = ("forward", "forward+backward")
 LAYOUTS = ("nchw", "channels_last")
