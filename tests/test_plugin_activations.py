@@ -78,7 +78,7 @@ def every_point() -> Iterator[Any]:
                     )
 
 
-@pytest.mark.parametrize(("workload", "dtype", "direction"), every_point())
+@pytest.mark.parametrize(("workload", "dtype", "direction"), list(every_point()))
 def test_contenders_equal_the_float64_reference(workload: str, dtype: str, direction: str) -> None:
     params = point(dtype, direction)
     found = results(workload, params, contenders_of(workload))

@@ -87,7 +87,7 @@ def every_point() -> Iterator[Any]:
                             yield pytest.param(task, chosen, id=label)
 
 
-@pytest.mark.parametrize(("task", "chosen"), every_point())
+@pytest.mark.parametrize(("task", "chosen"), list(every_point()))
 def test_contenders_equal_the_float64_reference(task: str, chosen: dict[str, Any]) -> None:
     check(task, point(task, **chosen), contenders_of(task))
 
