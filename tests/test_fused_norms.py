@@ -31,14 +31,6 @@ def instruction_set(request):
     LIBRARY.choose_instruction_set(before)
 
 
-@pytest.fixture(params=(1, 2, 3), ids=lambda n: f"{n}-threads")
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def random(*shape, dtype=torch.float32, seed=0, mean=0.0, grad=False):
     generator = torch.Generator().manual_seed(seed + sum(shape))
     values = torch.randn(shape, generator=generator, dtype=torch.float64) + mean
@@ -51,7 +43,9 @@ def gradients(function, inputs, grads):
     outputs = function(*leaves)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     wanted = [x for x in leaves if x is not None and x.requires_grad]
-    found = torch.autograd.grad(outputs, wanted, [g.to(o.dtype) for g, o in zip(grads, outputs)])
+    found = torch.autograd.grad(
+        outputs, wanted, [g.to(o.dtype) for g, o in zip(grads, outputs, strict=True)]
+    )
     return [o.detach() for o in outputs], list(found)
 
 
@@ -84,12 +78,12 @@ def compare(function, reference, inputs, grads):
     wide = [None if x is None else x.double() for x in inputs]
     wide = [
         None if w is None else w.detach().requires_grad_(x.requires_grad)
-        for w, x in zip(wide, inputs)
+        for w, x in zip(wide, inputs, strict=True)
     ]
     ours = gradients(function, inputs, grads)
     eager = gradients(reference, inputs, grads)
     truth = gradients(reference, wide, [g.double() for g in grads])
-    for mine, theirs, true in zip(sum(ours, []), sum(eager, []), sum(truth, [])):
+    for mine, theirs, true in zip(*(o + g for o, g in (ours, eager, truth)), strict=True):
         assert_as_good(mine, theirs, true)
 
 
@@ -153,7 +147,7 @@ def test_only_one_of_the_two_outputs_is_used(which):
     ours = torch.autograd.grad(used, (x, r, w), g, allow_unused=True)
     used = (F.layer_norm(x + r, (9,), w), x + r)[which]
     theirs = torch.autograd.grad(used, (x, r, w), g, allow_unused=True)
-    for mine, true in zip(ours, theirs):
+    for mine, true in zip(ours, theirs, strict=True):
         true = torch.zeros(9) if true is None else true
         torch.testing.assert_close(torch.zeros(9) if mine is None else mine, true)
 
@@ -391,7 +385,10 @@ def samples(dtype=torch.float32):
     """Arguments of every operator, in each of its modes."""
     kind = {"dtype": dtype, "grad": True}
     x, r, w, b = (
-        random(6, 9, **kind), random(6, 9, seed=1, **kind), random(9, **kind), random(9, **kind)
+        random(6, 9, **kind),
+        random(6, 9, seed=1, **kind),
+        random(9, **kind),
+        random(9, **kind),
     )
     for rms in (False, True):
         yield OPERATORS.norm_rows.default, (x, None, w, None if rms else b, 1e-5, rms)
@@ -469,7 +466,7 @@ def test_compiles_to_one_graph_with_gradients():
     found = torch.compile(step, fullgraph=True, backend="aot_eager")(*compiled)
     found.backward()
     torch.testing.assert_close(found, expected)
-    for mine, true in zip(compiled, plain):
+    for mine, true in zip(compiled, plain, strict=True):
         torch.testing.assert_close(mine, true)  # running statistics moved alike
         torch.testing.assert_close(mine.grad, true.grad)
 
@@ -495,7 +492,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
         alone = everything()
         for count in (2, 3):
             torch.set_num_threads(count)
-            for one, many in zip(alone, everything()):
+            for one, many in zip(alone, everything(), strict=True):
                 assert torch.equal(one, many)
     finally:
         torch.set_num_threads(before)

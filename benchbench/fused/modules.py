@@ -77,6 +77,28 @@ class RMSNorm(nn.RMSNorm):
         return norms.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
 
+class AddLayerNorm(nn.LayerNorm):
+    """``layer_norm(input + residual)`` and the sum, as pre-norm transformers need it."""
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, residual: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add two tensors of one shape; return the normalised sum and the sum."""
+        return norms.add_layer_norm(
+            input, residual, self.normalized_shape, self.weight, self.bias, self.eps
+        )
+
+
+class AddRMSNorm(nn.RMSNorm):
+    """``rms_norm(input + residual)`` and the sum."""
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, residual: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add two tensors of one shape; return the normalised sum and the sum."""
+        return norms.add_rms_norm(input, residual, self.normalized_shape, self.weight, self.eps)
+
+
 class _FusedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Forward of torch's batch norm, statistics included, with our kernel at its end."""
 
@@ -120,9 +142,21 @@ class BatchNorm3d(_FusedBatchNorm, nn.BatchNorm3d):
     """``torch.nn.BatchNorm3d``."""
 
 
-class BatchNormReLU2d(BatchNorm2d):
+class _FusedBatchNormReLU(_FusedBatchNorm):
     """``relu(batch_norm(input))``, or with a residual ``relu(batch_norm(input) + residual)``."""
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """Normalise each channel, add, and rectify in one pass."""
         return self._fused(input, residual, relu=True)
+
+
+class BatchNormReLU1d(_FusedBatchNormReLU, BatchNorm1d):
+    """Batch norm of (N, C) or (N, C, L), a residual if given, and ReLU; state of a batch norm."""
+
+
+class BatchNormReLU2d(_FusedBatchNormReLU, BatchNorm2d):
+    """Batch norm of (N, C, H, W), a residual if given, and ReLU; state of a batch norm."""
+
+
+class BatchNormReLU3d(_FusedBatchNormReLU, BatchNorm3d):
+    """Batch norm of (N, C, D, H, W), a residual if given, and ReLU; state of a batch norm."""

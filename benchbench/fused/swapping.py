@@ -1,18 +1,28 @@
 """Replace the norms and activations of a model by the fused ones, and say what was replaced.
 
 Only exact types are replaced: a subclass of ``torch.nn.LayerNorm`` may mean something else by its
-forward. Parameters and buffers stay the same objects, so optimizers that hold them still do.
+forward. A replaced module stays the same object with another class, so parameters, buffers, hooks,
+state dict and whoever holds the module or its parameters (an optimizer) notice nothing.
+
+A batch norm takes over a ReLU only where the code that runs both is known: neighbours in a module
+whose forward is that of ``torch.nn.Sequential``, and torchvision's residual networks, whose blocks
+get a forward that adds the skip connection in the same pass too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 
 from benchbench.fused import modules
+
+Replacements = Mapping[type[nn.Module], Callable[[nn.Module], nn.Module]]
 
 NORMS: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.LayerNorm: modules.LayerNorm,
@@ -30,64 +40,175 @@ ACTIVATIONS: Mapping[type[nn.Module], type[nn.Module]] = {
 }
 """A lone ReLU is left: torch's is at the limit of the memory already."""
 
+WITH_RELU: Mapping[type[nn.Module], type[nn.Module]] = {
+    modules.BatchNorm1d: modules.BatchNormReLU1d,
+    modules.BatchNorm2d: modules.BatchNormReLU2d,
+    modules.BatchNorm3d: modules.BatchNormReLU3d,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Swapped:
     """What :func:`swap` did: names of modules by what they became."""
 
-    replaced: Mapping[str, str]
+    replaced: Mapping[str, str] = field(default_factory=dict)
     """Module name to the class that it has now."""
-    fused: Mapping[str, str]
+    fused: Mapping[str, str] = field(default_factory=dict)
     """Names of batch norms that took over the ReLU that followed, and the ReLU's name."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """Names of modules that look replaceable but were left, and why."""
 
     def __str__(self) -> str:
-        counts: dict[str, int] = {}
-        for name in self.replaced.values():
-            counts[name] = counts.get(name, 0) + 1
+        counts = Counter(self.replaced.values())
         parts = [f"{count} {name}" for name, count in sorted(counts.items())]
         if self.fused:
             parts.append(f"{len(self.fused)} ReLU fused into the norm before it")
+        if self.left:
+            parts.append(f"{len(self.left)} left as they are")
         return ", ".join(parts) or "nothing to replace"
 
 
-def swap(model: nn.Module, *, norms: bool = True, activations: bool = True) -> Swapped:
+def swap(
+    model: nn.Module,
+    *,
+    norms: bool = True,
+    activations: bool = True,
+    fuse: bool = True,
+    replacements: Replacements | None = None,
+) -> Swapped:
     """Replace modules of ``model`` in place.
 
     Args:
         model: any module; its own class is changed too when it is one of ours.
-        norms: replace layer, RMS and batch norms. A ``BatchNorm2d`` that stands directly before a
-            ``ReLU`` in an ``nn.Sequential`` takes it over, and the ReLU becomes an identity.
-        activations: replace sigmoid, tanh, GELU, SiLU and softmax.
+        norms: replace layer, RMS and batch norms.
+        activations: replace sigmoid, tanh, GELU, SiLU and softmax. Those that work in place are
+            left: the model asked for it to save memory.
+        fuse: let batch norms take over the ReLU (and in torchvision's residual blocks the addition)
+            that follows, where that can be shown to be the same; the ReLU becomes an identity.
+        replacements: for exact types of your own choice, a function from the module to what takes
+            its place (itself to leave it); it goes before ``norms`` and ``activations``, and need
+            not have anything to do with this library.
 
     Returns:
-        what was replaced.
+        what was replaced, fused and left.
+
+    Raises:
+        ValueError: a replacement is asked for ``model`` itself, which cannot be put anywhere.
     """
-    table = {**(NORMS if norms else {}), **(ACTIVATIONS if activations else {})}
     replaced: dict[str, str] = {}
+    left: dict[str, str] = {}
+    _replace(model, dict(replacements or {}), replaced)
+    table = {**(NORMS if norms else {}), **(ACTIVATIONS if activations else {})}
     for name, module in model.named_modules():
         ours = table.get(type(module))
-        if ours is not None:
-            # The class alone changes: parameters, buffers, hooks and settings stay as they are.
-            module.__class__ = ours
-            replaced[name] = ours.__name__
-    fused = _fuse(model) if norms else {}
-    for name in fused:
-        replaced[name] = modules.BatchNormReLU2d.__name__
-    return Swapped(replaced=replaced, fused=fused)
-
-
-def _fuse(model: nn.Module) -> dict[str, str]:
-    fused: dict[str, str] = {}
-    for name, sequence in model.named_modules():
-        if type(sequence) is not nn.Sequential:
+        if ours is None or name in replaced:
             continue
-        prefix = f"{name}." if name else ""
-        children = list(sequence.named_children())
-        for (one, norm), (other, relu) in pairwise(children):
-            plain = not norm._forward_hooks and not relu._forward_hooks
-            plain = plain and not relu._forward_pre_hooks
-            if type(norm) is modules.BatchNorm2d and type(relu) is nn.ReLU and plain:
-                norm.__class__ = modules.BatchNormReLU2d
-                setattr(sequence, other, nn.Identity())
-                fused[prefix + one] = prefix + other
-    return fused
+        if getattr(module, "inplace", False):
+            left[name] = "works in place"
+            continue
+        # The class alone changes: parameters, buffers, hooks and settings stay as they are.
+        module.__class__ = ours
+        replaced[name] = ours.__name__
+    fused: dict[str, str] = {}
+    if norms and fuse:
+        for pairs, finish in _chains(model):
+            why = _obstacle(model, pairs)
+            if why:
+                left[pairs[0][0]] = f"not fused with its ReLU: {why}"
+                continue
+            for name, norm, relu_name, _ in pairs:
+                norm.__class__ = WITH_RELU[type(norm)]
+                replaced[name] = type(norm).__name__
+                fused[name] = relu_name
+            finish()
+    return Swapped(replaced=replaced, fused=fused, left=left)
+
+
+Pair = tuple[str, nn.Module, str, nn.Module]
+"""Name and module of a batch norm, and of the ReLU that it would take over."""
+
+
+def _replace(model: nn.Module, table: Replacements, replaced: dict[str, str]) -> None:
+    """Put what ``table`` makes of modules in their places; a shared module is made once."""
+    made: dict[nn.Module, nn.Module] = {}
+    if type(model) in table:
+        raise ValueError(
+            f"swap: the model itself is a {type(model).__name__}, which cannot be replaced in "
+            "place; call the replacement on it instead"
+        )
+    for parent_name, parent in list(model.named_modules()):
+        # named_children() would pass over the second place of a shared module.
+        for key, child in list(parent._modules.items()):
+            make = table.get(type(child))
+            if child is None or make is None:
+                continue
+            if child not in made:
+                made[child] = make(child)
+            if made[child] is not child:
+                setattr(parent, key, made[child])
+                replaced[_join(parent_name, key)] = type(made[child]).__name__
+
+
+def _chains(model: nn.Module) -> Iterator[tuple[list[Pair], Callable[[], None]]]:
+    """Batch norms with the ReLU that is known to follow each, and what to do when fused."""
+    resnet: Any = sys.modules.get("torchvision.models.resnet")
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+            # named_children() passes over repeated modules: others would look like neighbours.
+            children = [(key, child) for key, child in module._modules.items() if child is not None]
+            for (one, norm), (other, relu) in pairwise(children):
+                if type(norm) in WITH_RELU and type(relu) is nn.ReLU:
+                    pair = (_join(name, one), norm, _join(name, other), relu)
+                    yield [pair], _identity(module, other)
+        elif resnet is not None and type(module) in (resnet.BasicBlock, resnet.Bottleneck):
+            norms = ["bn1", "bn2"] + (["bn3"] if type(module) is resnet.Bottleneck else [])
+            pairs = _known(name, module, norms)
+            if pairs:
+                yield pairs, _fused_block(module)
+        elif resnet is not None and type(module) is resnet.ResNet:
+            pairs = _known(name, module, ["bn1"])
+            if pairs:
+                yield pairs, _identity(module, "relu")
+
+
+def _known(name: str, module: nn.Module, norms: list[str]) -> list[Pair]:
+    """Pairs of a module that runs ``self.relu`` after each of ``norms``; empty if types differ."""
+    relu = module.get_submodule("relu")
+    found: list[Pair] = [
+        (_join(name, key), module.get_submodule(key), _join(name, "relu"), relu) for key in norms
+    ]
+    fits = type(relu) is nn.ReLU and all(type(norm) in WITH_RELU for _, norm, _, _ in found)
+    return found if fits else []
+
+
+def _identity(parent: nn.Module, key: str) -> Callable[[], None]:
+    return lambda: setattr(parent, key, nn.Identity())
+
+
+def _fused_block(module: nn.Module) -> Callable[[], None]:
+    def finish() -> None:
+        from benchbench.fused import resnet
+
+        module.__class__ = getattr(resnet, type(module).__name__)
+
+    return finish
+
+
+def _obstacle(model: nn.Module, pairs: list[Pair]) -> str:
+    """Why the modules of ``pairs`` cannot become one each, or an empty text."""
+    for norm_name, norm, relu_name, relu in pairs:
+        for name, module in ((norm_name, norm), (relu_name, relu)):
+            if _hooked(module):
+                return f"{name} has hooks, which would see other values"
+        if sum(m is norm for _, m in model.named_modules(remove_duplicate=False)) > 1:
+            return f"{norm_name} is used in several places"
+    return ""
+
+
+def _hooked(module: nn.Module) -> bool:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind, None) for kind in kinds)
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
