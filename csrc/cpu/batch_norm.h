@@ -109,7 +109,8 @@ static void plane_apply(const BatchNorm& k, int64_t c,
   const V m = splat<V>(coefficients.middle), a = splat<V>(coefficients.scale),
           b = splat<V>(coefficients.offset);
   stretches(k.batch, k.channels, k.area, c, true, [&](int64_t at, int64_t length) {
-    const T *x = static_cast<const T*>(k.x) + at, *r = static_cast<const T*>(k.residual) + at;
+    const T* x = static_cast<const T*>(k.x) + at;
+    const T* r = RESIDUAL ? static_cast<const T*>(k.residual) + at : nullptr;
     T* y = static_cast<T*>(k.y) + at;
     for_vectors<T>(length, [=](int64_t i, auto tag) {
       V v = affine(load(x + i, tag), m, a, b);
@@ -192,7 +193,8 @@ static void plane_backward(const BatchNormBackward& k, int64_t channel) {
     stretches(k.batch, k.channels, k.area, channel, false, [&](int64_t at, int64_t length) {
       sums.add(0, length, [=](int64_t i, auto tag, V* s) {
         const V value = load(x + at + i, tag);
-        const V g = passed<MASK>(dy + at, y + at, affine(value, m, scale, offset), i, tag);
+        const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
+                                 affine(value, m, scale, offset), i, tag);
         s[0] += g;
         s[1] += g * (value - m);  // g is zero past the end
       });
@@ -217,7 +219,8 @@ static void plane_backward(const BatchNormBackward& k, int64_t channel) {
   stretches(k.batch, k.channels, k.area, channel, true, [&](int64_t at, int64_t length) {
     for_vectors<T>(length, [=](int64_t i, auto tag) {
       const V value = load(x + at + i, tag);
-      const V g = passed<MASK>(dy + at, y + at, affine(value, m, scale, offset), i, tag);
+      const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
+                               affine(value, m, scale, offset), i, tag);
       store(dx + at + i, a * g + (b * (value - m) + c), tag);
       if (dr) store(dr + at + i, g, tag);
     });
