@@ -9,8 +9,7 @@
 
 Importing this package costs nothing. The first use of a function loads the compiled library, and
 compiles it once for the machine where no prebuilt one fits (``benchbench build`` does so ahead).
-Functions are differentiable once and can be traced by ``torch.compile``. float16 is computed in
-float32.
+Functions are differentiable once and can be traced by ``torch.compile``.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ _HOME = {
             "geglu",
             "reglu",
             "softmax",
+            "log_softmax",
         ],
         "activations",
     ),
@@ -56,6 +56,7 @@ _HOME = {
             "GELU",
             "SiLU",
             "Softmax",
+            "SwiGLU",
             "LayerNorm",
             "RMSNorm",
             "BatchNorm1d",

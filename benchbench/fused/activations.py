@@ -2,10 +2,14 @@
 
 Importing this module loads the kernels. Each function calls a cached operator overload, which saves
 the lookup by name on every call. Inputs may be float32, bfloat16, float16 or float64 and of any
-strides; outputs of elementwise functions keep the memory order of dense inputs.
+strides; outputs of elementwise functions keep the memory order of dense inputs. All compute in
+float32 (float64 for float64) and answer in the input's dtype; autocast leaves them alone, softmax
+included. They are differentiable once: a second derivative raises.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -27,8 +31,10 @@ _bias_gelu_tanh = _ops.bias_gelu_tanh.default
 _bias_silu = _ops.bias_silu.default
 _swiglu = _ops.swiglu.default
 _geglu = _ops.geglu.default
+_geglu_tanh = _ops.geglu_tanh.default
 _reglu = _ops.reglu.default
 _softmax = _ops.softmax.default
+_log_softmax = _ops.log_softmax.default
 
 
 def relu(input: Tensor) -> Tensor:
@@ -64,12 +70,12 @@ def silu(input: Tensor) -> Tensor:
 
 
 def bias_relu(input: Tensor, bias: Tensor) -> Tensor:
-    """``relu(x + b)``; ``input`` is (..., n), ``bias`` (n,)."""
+    """``relu(x + b)``; ``input`` is (..., n), ``bias`` (n,), of its dtype or float32."""
     return _bias_relu(input, bias)  # type: ignore[no-any-return]
 
 
 def bias_gelu(input: Tensor, bias: Tensor, approximate: str = "none") -> Tensor:
-    """``gelu(x + b)``; ``input`` is (..., n), ``bias`` (n,)."""
+    """``gelu(x + b)``; ``input`` is (..., n), ``bias`` (n,), of its dtype or float32."""
     if approximate == "none":
         return _bias_gelu(input, bias)  # type: ignore[no-any-return]
     _check_approximate(approximate)
@@ -77,7 +83,7 @@ def bias_gelu(input: Tensor, bias: Tensor, approximate: str = "none") -> Tensor:
 
 
 def bias_silu(input: Tensor, bias: Tensor) -> Tensor:
-    """``silu(x + b)``; ``input`` is (..., n), ``bias`` (n,)."""
+    """``silu(x + b)``; ``input`` is (..., n), ``bias`` (n,), of its dtype or float32."""
     return _bias_silu(input, bias)  # type: ignore[no-any-return]
 
 
@@ -86,9 +92,12 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return _swiglu(gate, up)  # type: ignore[no-any-return]
 
 
-def geglu(gate: Tensor, up: Tensor) -> Tensor:
+def geglu(gate: Tensor, up: Tensor, approximate: str = "none") -> Tensor:
     """``gelu(gate) * up``; equal shapes."""
-    return _geglu(gate, up)  # type: ignore[no-any-return]
+    if approximate == "none":
+        return _geglu(gate, up)  # type: ignore[no-any-return]
+    _check_approximate(approximate)
+    return _geglu_tanh(gate, up)  # type: ignore[no-any-return]
 
 
 def reglu(gate: Tensor, up: Tensor) -> Tensor:
@@ -96,12 +105,30 @@ def reglu(gate: Tensor, up: Tensor) -> Tensor:
     return _reglu(gate, up)  # type: ignore[no-any-return]
 
 
-def softmax(input: Tensor, dim: int = -1) -> Tensor:
-    """Softmax along ``dim``. Another dimension than the last costs a transposed copy."""
-    if dim in (-1, input.dim() - 1):
-        return _softmax(input)  # type: ignore[no-any-return]
-    moved: Tensor = _softmax(input.movedim(dim, -1))
-    return moved.movedim(-1, dim)
+def softmax(input: Tensor, dim: int = -1, dtype: torch.dtype | None = None) -> Tensor:
+    """Softmax along ``dim``. Another dimension than the last costs a transposed copy.
+
+    Args:
+        dtype: converts the input first, as torch does.
+
+    Raises:
+        IndexError: ``input`` has no dimension ``dim``.
+    """
+    return _along(_softmax, input, dim, dtype)
+
+
+def log_softmax(input: Tensor, dim: int = -1, dtype: torch.dtype | None = None) -> Tensor:
+    """Logarithm of :func:`softmax`, without its underflow."""
+    return _along(_log_softmax, input, dim, dtype)
+
+
+def _along(
+    function: Callable[[Tensor], Tensor], input: Tensor, dim: int, dtype: torch.dtype | None
+) -> Tensor:
+    x = input if dtype is None else input.to(dtype)
+    if dim in (-1, x.dim() - 1):
+        return function(x)
+    return function(x.movedim(dim, -1)).movedim(-1, dim)
 
 
 def _check_approximate(approximate: str) -> None:

@@ -61,6 +61,14 @@ class Softmax(nn.Softmax):
         return activations.softmax(input, self.dim)
 
 
+class SwiGLU(nn.Module):
+    """``silu(gate) * up`` of two tensors of one shape; torch has no module for it."""
+
+    def forward(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Multiply elementwise."""
+        return activations.swiglu(gate, up)
+
+
 class LayerNorm(nn.LayerNorm):
     """``torch.nn.LayerNorm``."""
 

@@ -11,6 +11,8 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <string>
 
 namespace benchbench {
 namespace {
@@ -464,6 +466,17 @@ TORCH_LIBRARY_IMPL(benchbench, Autograd, m) {
 }
 
 void bind_activations(pybind11::module_& m) {
+  // A name that is mistyped must not silently mean the best.
+  if (const char* wanted = std::getenv("BENCHBENCH_ISA"); wanted && !choose(wanted)) {
+    const char* names[8];
+    std::string text = std::string("BENCHBENCH_ISA=") + wanted +
+                       ": this processor or build has no such instruction set; use one of";
+    for (int i = 0, count = available(names, 8); i < count; ++i) text += std::string(" ") + names[i];
+    throw pybind11::import_error(text);
+  }
+  m.def("stream_from", &stream_from,
+        "Stream outputs of at least so many bytes past the caches; negative: of the last-level "
+        "cache's size. Returns the limit before.");
   BB_FUNCTIONS(m.def, "", )
   BB_FUNCTIONS(m.def, "_backward", _backward)
 }

@@ -82,13 +82,19 @@ std::atomic<const Kernels*>& chosen() {
   return current;
 }
 
+std::atomic<int64_t>& threshold() {
+  static std::atomic<int64_t> bytes{last_level_cache()};
+  return bytes;
+}
+
 }  // namespace
 
 const Kernels& kernels() { return *chosen().load(std::memory_order_relaxed); }
 
-bool beyond_cache(int64_t bytes) {
-  static const int64_t cache = last_level_cache();
-  return bytes >= cache;
+bool beyond_cache(int64_t bytes) { return bytes >= threshold().load(std::memory_order_relaxed); }
+
+int64_t stream_from(int64_t bytes) {
+  return threshold().exchange(bytes < 0 ? last_level_cache() : bytes);
 }
 
 bool choose(const char* name) {

@@ -133,6 +133,10 @@ const Kernels& kernels();
 // the last-level cache (of this processor; 32 MiB where that is unknown).
 bool beyond_cache(int64_t bytes);
 
+// Another limit for beyond_cache(), negative for the default; returns the one before. For tests and
+// tuning.
+int64_t stream_from(int64_t bytes);
+
 // Use another instruction set from now on. False when it is not compiled or not supported here.
 bool choose(const char* name);
 

@@ -6,7 +6,8 @@
 // as they are, or are computed again. 2n elements of traffic; backward (sum of products, then
 // y (dy - sum)) 3n.
 //
-// Numerics: float throughout (double for float64), sums in four vectors side by side. A row with a
+// Numerics: float (double for float64); sums in four vectors side by side over stretches of a row, and
+// in double over stretches, so that they are as exact for long rows as for short ones. A row with a
 // nan or +inf, or of -inf alone, gives nan, as in torch.
 #pragma once
 
@@ -33,7 +34,7 @@ static inline typename Element<T>::V fold_row(int64_t n, typename Element<T>::V 
 }
 
 template <class V>
-static inline V add(V a, V b) {
+static inline V plus(V a, V b) {
   return a + b;
 }
 
@@ -49,6 +50,19 @@ static inline typename Element<T>::Sum row_maximum(const T* x, int64_t n) {
       n, splat<V>(-INFINITY),
       [=](int64_t i, int64_t count) { return keep(load(x + i, count), count, -INFINITY); },
       larger<V>));
+}
+
+// Sum of term(i, count), whose lanes past `count` must be 0.
+template <class T, class Term>
+static inline typename Element<T>::Sum row_total(int64_t n, Term term) {
+  using V = typename Element<T>::V;
+  constexpr int64_t stretch = 2048;
+  double total = 0;
+  for (int64_t begin = 0; begin < n; begin += stretch)
+    total += sum_lanes(fold_row<T>(
+        n - begin < stretch ? n - begin : stretch, V{},
+        [=](int64_t i, int64_t count) { return term(begin + i, count); }, plus<V>));
+  return static_cast<typename Element<T>::Sum>(total);
 }
 
 // body(i, count, whole) for each vector of a row; `whole` as a type.
@@ -79,15 +93,12 @@ static void softmax(const T* x, T* y, int64_t rows, int64_t n) {
       if (!kept) kept = reinterpret_cast<R*>(y);
     const V shift = V{} + row_maximum(x, n);
     const auto term = [=](int64_t i, int64_t count) { return exponential(load(x + i, count) - shift); };
-    const V sum = fold_row<T>(
-        n, V{},
-        [=](int64_t i, int64_t count) {
-          const V e = keep(term(i, count), count);
-          if (kept) store(kept + i, e, count);
-          return e;
-        },
-        add<V>);
-    const V scale = splat<V>(1.0) / (V{} + sum_lanes(sum));
+    const R sum = row_total<T>(n, [=](int64_t i, int64_t count) {
+      const V e = keep(term(i, count), count);
+      if (kept) store(kept + i, e, count);
+      return e;
+    });
+    const V scale = V{} + R(1) / sum;
     if (kept)
       each_vector<T>(n, [=](int64_t i, int64_t count, auto whole) {
         put_some<STREAM>(y + i, load(kept + i, count) * scale, count, whole);
@@ -104,10 +115,9 @@ template <bool STREAM, class T>
 static void softmax_backward(const T* dy, const T* y, T* dx, int64_t rows, int64_t n) {
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
-    const V sum = fold_row<T>(
-        n, V{}, [=](int64_t i, int64_t count) { return load(dy + i, count) * load(y + i, count); },
-        add<V>);
-    const V shift = V{} + sum_lanes(sum);
+    const V shift = V{} + row_total<T>(n, [=](int64_t i, int64_t count) {
+                      return load(dy + i, count) * load(y + i, count);
+                    });
     each_vector<T>(n, [=](int64_t i, int64_t count, auto whole) {
       put_some<STREAM>(dx + i, load(y + i, count) * (load(dy + i, count) - shift), count, whole);
     });
@@ -121,13 +131,11 @@ static void log_softmax(const T* x, T* y, int64_t rows, int64_t n) {
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, x += n, y += n) {
     const V shift = V{} + row_maximum(x, n);
-    const V sum = fold_row<T>(
-        n, V{},
-        [=](int64_t i, int64_t count) {
-          return keep(exponential(load(x + i, count) - shift), count);
-        },
-        add<V>);
-    const V logarithm = V{} + std::log(sum_lanes(sum));
+    // In double: the C library's own function, where std::log(float) would be a weak symbol.
+    const double sum = row_total<T>(n, [=](int64_t i, int64_t count) {
+      return keep(exponential(load(x + i, count) - shift), count);
+    });
+    const V logarithm = splat<V>(std::log(sum));
     each_vector<T>(n, [=](int64_t i, int64_t count, auto whole) {
       put_some<STREAM>(y + i, (load(x + i, count) - shift) - logarithm, count, whole);
     });
@@ -139,9 +147,7 @@ template <bool STREAM, class T>
 static void log_softmax_backward(const T* dy, const T* y, T* dx, int64_t rows, int64_t n) {
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
-    const V sum = fold_row<T>(
-        n, V{}, [=](int64_t i, int64_t count) { return load(dy + i, count); }, add<V>);
-    const V total = V{} + sum_lanes(sum);
+    const V total = V{} + row_total<T>(n, [=](int64_t i, int64_t count) { return load(dy + i, count); });
     each_vector<T>(n, [=](int64_t i, int64_t count, auto whole) {
       put_some<STREAM>(dx + i, load(dy + i, count) - exponential(load(y + i, count)) * total, count,
                        whole);
