@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -53,17 +54,17 @@ def functional(
     *,
     doc: str = "",
     presets: Iterable[str] | None = None,
-    inexact: bool = False,
+    inexact: Literal["", "gradient", "output"] = "",
 ) -> bb.Implementation:
     """A contender that calls ``function`` on the case's arguments.
 
-    ``inexact`` says that in 16 bits its gradient would be rejected as wrong.
+    ``inexact`` names what would be rejected as wrong in 16 bits.
     """
     return bb.Implementation(
         workload=workload,
         name=name,
         build=lambda inputs: inputs.thunk(function),
-        unavailable=too_coarse if inexact else no_cuda,
+        unavailable=partial(too_coarse, inexact) if inexact else no_cuda,
         doc=doc or (function.__doc__ or "").strip().split("\n")[0],
         presets=None if presets is None else tuple(presets),
     )
@@ -144,11 +145,11 @@ def no_cuda(params: bb.Params) -> str | None:
     return None
 
 
-def too_coarse(params: bb.Params) -> str | None:
+def too_coarse(part: str, params: bb.Params) -> str | None:
     """Why several operators in a row cannot compete in 16 bits, or None."""
-    if backward(params) and size_of(params) < 4:
+    if size_of(params) < 4 and (part == "output" or backward(params)):
         return (
-            f"it rounds every intermediate result to {params['dtype']}, which leaves its gradient "
+            f"it rounds every intermediate result to {params['dtype']}, which leaves its {part} "
             "less exact than the tolerance; choose dtype=float32"
         )
     return no_cuda(params)
