@@ -1,4 +1,8 @@
-"""Ways to run a model: eager, compiled, channels last, and with our norms and activations."""
+"""Ways to run a model: eager, compiled, channels last, and with our norms and activations.
+
+Lower precision is no way to run the same workload: what a bfloat16 product loses is thousands of
+times what these contenders may differ by, so it would need a tolerance, and a table, of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import benchbench as bb
 from benchbench_plugins import _functional as shared
+from benchbench_plugins.models.judge import LEARNING_RATE
 from benchbench_plugins.models.zoo import Model
 
 
@@ -28,7 +32,7 @@ class Way:
 
     def applies(self, model: Model) -> bool:
         """Whether the way means anything for the model."""
-        return model.images or not self.channels_last
+        return (model.images or not self.channels_last) and (model.swappable or not self.swap)
 
     def presets(self, model: Model) -> tuple[str, ...] | None:
         """Compiling a large network takes longer than a quick look."""
@@ -55,28 +59,44 @@ WAYS = (
 
 def build(model: Model, way: Way, training: bool) -> Callable[[Any], bb.Thunk]:
     """The contender's ``build``."""
-    return lambda inputs: (training_step if training else inference)(prepared(way, inputs), inputs)
+
+    def built(inputs: Any) -> bb.Thunk:
+        network = prepared(way, inputs, training)
+        return training_step(model, network, inputs) if training else inference(network, inputs)
+
+    return built
 
 
-def prepared(way: Way, inputs: Any) -> Callable[[Tensor], Tensor]:
-    """A copy of the shared model, set up for this way."""
-    network: nn.Module = copy.deepcopy(inputs.model)
+def prepared(way: Way, inputs: Any, training: bool) -> Any:
+    """The model set up for this way.
+
+    For training everything is copied. For inference only the modules are: all contenders read the
+    same weights, unless a way needs them in another order in memory.
+    """
+    weights = [*inputs.model.parameters(), *inputs.model.buffers()]
+    kept = {} if training else {id(tensor): tensor for tensor in weights}
+    network: nn.Module = copy.deepcopy(inputs.model, kept).train(training)
     if way.swap:
         from benchbench import fused
 
         fused.swap(network)
     if way.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-        # The conversion of the input belongs to the way, so it is timed.
-        network.register_forward_pre_hook(
-            lambda module, given: (given[0].contiguous(memory_format=torch.channels_last),)
-        )
-    return torch.compile(network, dynamic=False) if way.compile else network  # type: ignore[no-any-return]
+        network = _in_channels_last(network)
+    return torch.compile(network, dynamic=False) if way.compile else network
+
+
+def _in_channels_last(network: nn.Module) -> nn.Module:
+    # to() writes into the parameters it is given, which may be the shared ones.
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    # The conversion of the input belongs to the way, so it is timed.
+    network.register_forward_pre_hook(
+        lambda module, given: (given[0].contiguous(memory_format=torch.channels_last),)
+    )
+    return network
 
 
 def inference(network: Any, inputs: Any) -> bb.Thunk:
-    """Logits (batch, classes), in evaluation mode and without gradients."""
-    network.eval()
+    """Output of the network, without gradients."""
     x = inputs.x
 
     def call() -> Tensor:
@@ -86,32 +106,39 @@ def inference(network: Any, inputs: Any) -> bb.Thunk:
     return call
 
 
-def training_step(network: Any, inputs: Any) -> bb.Thunk:
-    """One step of SGD; returns the loss before it and some parameters after it."""
-    network.train()
-    parameters = list(network.parameters())
-    optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
-    x, labels = inputs.x, inputs.labels
-    views = [parameters[0].detach(), parameters[len(parameters) // 2].detach()]
-    views += [parameters[-1].detach()]
+def training_step(model: Model, network: Any, inputs: Any) -> bb.Thunk:
+    """One step of SGD with momentum on the same batch each time.
 
-    def call() -> tuple[Tensor, ...]:
+    Returns the loss before the step, and for the first, the middle and the last parameter the
+    gradient and the value after the step.
+    """
+    parameters = list(network.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=0.9)
+    x, target, loss_of = inputs.x, inputs.target, model.loss
+    watched = [parameters[i] for i in sorted({0, len(parameters) // 2, len(parameters) - 1})]
+    views = tuple(parameter.detach() for parameter in watched)
+
+    def call() -> dict[str, Any]:
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(network(x), labels)
+        loss = loss_of(network(x), target)
         loss.backward()
         optimizer.step()
-        return (loss.detach(), *views)
+        return {
+            "loss": loss.detach(),
+            "gradients": tuple(parameter.grad for parameter in watched),
+            "parameters": views,
+        }
 
     return call
 
 
 def reference(model: Model, inputs: Any, training: bool) -> Any:
     """The eager model in float64; after one step where it is trained."""
-    network = copy.deepcopy(inputs.model).double()
-    double = bb.Inputs({"x": inputs.x.double(), "labels": inputs.labels})
-    if not training:
-        return inference(network, double)()
-    return training_step(network, double)()
+    target = inputs.target.double() if inputs.target.is_floating_point() else inputs.target
+    network = copy.deepcopy(inputs.model).double().train(training)
+    double = bb.Inputs({"x": inputs.x.double(), "target": target})
+    thunk = training_step(model, network, double) if training else inference(network, double)
+    return thunk()
 
 
 def unavailable(model: Model, way: Way) -> Callable[[bb.Params], str | None]:

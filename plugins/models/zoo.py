@@ -8,12 +8,12 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import benchbench as bb
 from benchbench_plugins._common import optional
-
-CLASSES = 10
+from benchbench_plugins.models.alexnet import AlexNet2012
 
 
 class LSTM(nn.Module):
@@ -22,7 +22,7 @@ class LSTM(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.LSTM(256, 256, batch_first=True)
-        self.head = nn.Linear(256, CLASSES)
+        self.head = nn.Linear(256, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, 10)."""
@@ -37,7 +37,7 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(768), nn.LayerNorm(768)
         self.attention = nn.MultiheadAttention(768, 12, batch_first=True)
         self.inner = nn.Sequential(nn.Linear(768, 3072), nn.GELU(), nn.Linear(3072, 768))
-        self.head = nn.Linear(768, CLASSES)
+        self.head = nn.Linear(768, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, 10) from (batch, 128, 768)."""
@@ -48,18 +48,21 @@ class Block(nn.Module):
 
 
 def mlp() -> nn.Module:
-    """784-512-512-10 with batch norm and GELU."""
+    """784-512-512-10 with layer norm and GELU."""
     layers: list[nn.Module] = []
     for inputs in (784, 512):
         layers += [nn.Linear(inputs, 512), nn.LayerNorm(512), nn.GELU()]
-    return nn.Sequential(*layers, nn.Linear(512, CLASSES))
+    return nn.Sequential(*layers, nn.Linear(512, 10))
 
 
 def resnet18() -> nn.Module:
-    """torchvision's, random weights, 10 classes."""
+    """torchvision's, random weights, 1000 classes."""
     from torchvision.models import resnet18 as factory
 
-    return factory(weights=None, num_classes=CLASSES)  # type: ignore[no-any-return]
+    return factory(weights=None)  # type: ignore[no-any-return]
+
+
+Points = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +73,20 @@ class Model:
     doc: str
     factory: Callable[[], nn.Module]
     input: Callable[[bb.Params], tuple[int, ...]]
-    flops: Callable[[bb.Params], float]
-    """Of one inference, 2 for a multiply-add."""
-    axes: Mapping[str, tuple[int, ...]]
-    quick: Mapping[str, tuple[int, ...]]
-    standard: Mapping[str, tuple[int, ...]]
-    quick_training: Mapping[str, tuple[int, ...]] | None = None
+    """Shape of the input at a point; the first dimension is the batch."""
+    axes: Points
+    quick: Points | None
+    standard: Points
+    quick_training: Points | None = None
+    classes: int = 10
+    """Of the targets; 0 for a regression to one number."""
     images: bool = False
+    swappable: bool = True
+    """Whether there are norms or activations to replace."""
+    kinked: bool = False
+    """Whether its gradient jumps (ReLU, max pooling); module ``judge`` says what follows."""
+    trainable: bool = True
+    """False when a training step draws random numbers (dropout), so that ways cannot agree."""
     needs: str = ""
     """An optional package."""
     compile_in_quick: bool = False
@@ -85,12 +95,16 @@ class Model:
         """The workload's name."""
         return f"models/{self.name}-train" if training else f"models/{self.name}"
 
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy of the classes, or the mean squared error of a regression."""
+        if self.classes:
+            return F.cross_entropy(output, target)
+        return F.mse_loss(output, target)
+
     def work(self, params: bb.Params, training: bool) -> bb.Work:
-        """Backward costs twice the forward pass: gradients of inputs and of weights."""
-        batch = params["batch"]
-        assert isinstance(batch, int)
-        factor = 3.0 if training else 1.0
-        return bb.Work(flops=factor * self.flops(params), items=batch, item="sample")
+        """Arithmetic by torch's own counter: products and convolutions, 2 for a multiply-add."""
+        flops = _counted(self.factory, self.input(params), training)
+        return bb.Work(flops=flops, items=_number(params, "batch"), item="sample")
 
     def missing(self) -> str:
         """Why the model cannot be made here, or an empty text."""
@@ -104,24 +118,59 @@ def _number(params: bb.Params, axis: str) -> int:
 
 
 @cache
-def _counted(factory: Callable[[], nn.Module], shape: tuple[int, ...]) -> float:
-    """FLOPs by torch's own counter, on the meta device: no memory, no arithmetic."""
+def _counted(factory: Callable[[], nn.Module], shape: tuple[int, ...], training: bool) -> float:
+    """Counted on the meta device: no memory, no arithmetic."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        model, x = factory().eval(), torch.empty(shape)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(x)
+        model, x = factory().train(training), torch.empty(shape)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
+        output = model(x)
+        if training:
+            output.sum().backward()
     return float(counter.get_total_flops())
 
 
+@cache
+def count_parameters(factory: Callable[[], nn.Module]) -> int:
+    """Trainable numbers of a model."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in factory().parameters())
+
+
+def _image(params: bb.Params) -> tuple[int, ...]:
+    return (_number(params, "batch"), 3, _number(params, "size"), _number(params, "size"))
+
+
 MODELS = (
+    Model(
+        name="linear-regression",
+        doc="Linear regression of one number on 64.",
+        factory=lambda: nn.Linear(64, 1),
+        input=lambda p: (_number(p, "batch"), 64),
+        axes={"batch": (1024, 1)},
+        quick=None,
+        standard={"batch": (1024,)},
+        classes=0,
+        swappable=False,
+        compile_in_quick=True,
+    ),
+    Model(
+        name="logistic-regression",
+        doc="Logistic regression of ten classes on 64 numbers.",
+        factory=lambda: nn.Linear(64, 10),
+        input=lambda p: (_number(p, "batch"), 64),
+        axes={"batch": (1024, 1)},
+        quick=None,
+        standard={"batch": (1024,)},
+        swappable=False,
+        compile_in_quick=True,
+    ),
     Model(
         name="mlp",
         doc="MLP 784-512-512-10 with layer norm and GELU.",
         factory=mlp,
         input=lambda p: (_number(p, "batch"), 784),
-        flops=lambda p: 2.0 * _number(p, "batch") * (784 * 512 + 512 * 512 + 512 * CLASSES),
         axes={"batch": (128, 1, 1024)},
         quick={"batch": (128,)},
         standard={"batch": (1, 128, 1024)},
@@ -133,53 +182,88 @@ MODELS = (
         doc="LSTM, 64 steps, hidden size 256.",
         factory=LSTM,
         input=lambda p: (_number(p, "batch"), 64, 256),
-        flops=lambda p: _number(p, "batch") * (64 * 2.0 * 4 * 256 * 512 + 2 * 256 * CLASSES),
         axes={"batch": (32, 1)},
         quick={"batch": (32,)},
         standard={"batch": (1, 32)},
+        swappable=False,
     ),
     Model(
         name="transformer-block",
         doc="Transformer block of BERT-base's size over 128 tokens.",
         factory=Block,
         input=lambda p: (_number(p, "batch"), 128, 768),
-        flops=lambda p: (
-            _number(p, "batch")
-            * 2.0
-            * (128 * 768 * (4 * 768 + 2 * 3072) + 2 * 128 * 128 * 768 + 768 * CLASSES)
-        ),
         axes={"batch": (4, 1, 32)},
         quick={"batch": (4,)},
         standard={"batch": (1, 4)},
     ),
     Model(
+        name="alexnet-2012",
+        doc="AlexNet as of 2012: local response norm, overlapping pooling, two groups.",
+        factory=AlexNet2012,
+        input=_image,
+        axes={"batch": (1, 32), "size": (224,)},
+        quick=None,
+        standard={"batch": (1,), "size": (224,)},
+        classes=1000,
+        images=True,
+        swappable=False,
+        kinked=True,
+        trainable=False,
+    ),
+    Model(
         name="resnet18",
-        doc="torchvision's ResNet-18 for 10 classes.",
+        doc="torchvision's ResNet-18.",
         factory=resnet18,
-        input=lambda p: (_number(p, "batch"), 3, _number(p, "size"), _number(p, "size")),
-        flops=lambda p: _counted(
-            resnet18, (_number(p, "batch"), 3, _number(p, "size"), _number(p, "size"))
-        ),
+        input=_image,
         axes={"batch": (2, 8, 32), "size": (224, 64)},
         quick={"batch": (2,), "size": (224,)},
         standard={"batch": (8,), "size": (224,)},
+        quick_training={"batch": (8,), "size": (64,)},
+        classes=1000,
         images=True,
+        kinked=True,
         needs="torchvision",
     ),
 )
 
 
 def make(model: Model, params: bb.Params, seed: int) -> bb.Inputs:
-    """The model with its weights, an input and labels; all shared, so contenders copy the model."""
+    """The model with its weights, an input and a target; shared, so contenders only read them."""
     rng = torch.Generator().manual_seed(seed)
     device = str(params["device"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = model.factory().to(device)
+        network = model.factory()
+    _unsettle(network, rng)
     shape = model.input(params)
     values: dict[str, Any] = {
-        "model": network,
+        "model": network.to(device),
         "x": torch.randn(shape, generator=rng).to(device),
-        "labels": torch.randint(CLASSES, shape[:1], generator=rng).to(device),
     }
-    return bb.Inputs(values)
+    if model.classes:
+        target = torch.randint(model.classes, shape[:1], generator=rng)
+    else:
+        target = torch.randn((shape[0], 1), generator=rng)
+    return bb.Inputs({**values, "target": target.to(device)})
+
+
+def _unsettle(network: nn.Module, rng: torch.Generator) -> None:
+    """Give norms scales, shifts and running statistics that are not 1 and 0.
+
+    Fresh ones hardly do anything in evaluation mode, so a norm that ignored its parameters would
+    pass for right.
+    """
+    kinds = (nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
+    with torch.no_grad():
+        for module in network.modules():
+            if not isinstance(module, kinds):
+                continue
+            for tensor, centre in (
+                (module.weight, 1.0),
+                (module.bias, 0.0),
+                (getattr(module, "running_mean", None), 0.0),
+                (getattr(module, "running_var", None), 1.0),
+            ):
+                if tensor is not None:
+                    noise = torch.rand(tensor.shape, generator=rng)
+                    tensor.copy_(noise.mul_(0.4).add_(centre - 0.2))
