@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -32,6 +33,17 @@ SHAPE = (33, 131)
 DIRECTIONS = ("forward", "forward+backward")
 COMPILED = ("activations/gelu_tanh", "activations/softmax")
 """Workloads whose compiled contender is compiled here too: each takes seconds."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_cases() -> Iterator[None]:
+    """One thread, and full collections that pass over what was imported: hundreds of tiny cases."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    torch.set_num_threads(threads)
 
 
 def point(dtype: str = "float32", direction: str = "forward", **more: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,6 +28,17 @@ MAIN = ["layer_norm", "rms_norm", "batch_norm", "local_response_norm", "batch_no
 """What every quick run shows."""
 DIRECTIONS = ("forward", "forward+backward")
 LAYOUTS = ("nchw", "channels_last")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_cases() -> Iterator[None]:
+    """One thread, and full collections that pass over what was imported: hundreds of tiny cases."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    torch.set_num_threads(threads)
 
 
 def point(task: str, **chosen: Any) -> dict[str, Any]:
