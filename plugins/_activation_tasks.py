@@ -235,6 +235,7 @@ TASKS = (
         doc="x tanh(softplus(x)).",
         quick=(),
         others=(("by-hand", by_hand_mish),),
+        others_inexact="gradient",
     ),
     Task(name="leaky_relu", function=F.leaky_relu, doc="x, or x / 100 where negative.", quick=()),
     Task(
