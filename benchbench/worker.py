@@ -76,6 +76,7 @@ class Worker:
         )
         self.loaded: Loaded | None = None
         self.runner: Runner | None = None
+        self._hook_broken = False
 
     def load(self) -> None:
         """Import torch, then each plugin, announcing whose code runs; then say ``ready``."""
@@ -237,23 +238,31 @@ class Worker:
     ) -> list[Result]:
         assert self.loaded is not None
         case = planned.case
-        try:
-            results = self.loaded.manager.hook.benchbench_run_case(
-                case=case,
-                workload=workload,
-                implementations=present,
-                settings=settings,
-                process=process,
-                stage=lambda contender, stage: self._stage(case.id, contender, stage),
-            )
-            if not isinstance(results, list | tuple) or not all(
-                isinstance(result, Result) for result in results
-            ):
-                raise BenchbenchError(
-                    "a plugin's benchbench_run_case must return a sequence of Result, "
-                    f"not {type(results).__name__}"
+        arguments: dict[str, Any] = {
+            "case": case,
+            "workload": workload,
+            "implementations": present,
+            "settings": settings,
+            "process": process,
+            "stage": lambda contender, stage: self._stage(case.id, contender, stage),
+        }
+        hook = self.loaded.manager.hook.benchbench_run_case
+        others = [h.plugin_name for h in hook.get_hookimpls() if h.plugin is not self.runner]
+        if others and not self._hook_broken:
+            try:
+                return _all_results(hook(**arguments))
+            except BaseException as error:
+                self.channel.end_stray()
+                # Whoever wraps a case must not cost the contenders of others their rows.
+                self._hook_broken = True
+                text = (
+                    f"benchbench_run_case of {' or '.join(others)} failed in {case.id}, so the "
+                    f"rest of this process runs without it: {explain(error)}"
                 )
-            return list(results)
+                self.channel.send({"type": "event", "kind": "hook", "text": text})
+        try:
+            assert self.runner is not None
+            return list(self.runner.benchbench_run_case(**arguments))
         except BaseException as error:
             self.channel.end_stray()
             reason = f"benchbench_run_case raised {explain(error)}"
@@ -315,6 +324,16 @@ class Worker:
             self.channel.send({"type": "error", "where": "render", "why": explain(error)})
         else:
             self.channel.send({"type": "rendered", "text": str(text)})
+
+
+def _all_results(returned: Any) -> list[Result]:
+    """What a plugin's ``benchbench_run_case`` returned, if it is what it has to be."""
+    if isinstance(returned, list | tuple) and all(isinstance(r, Result) for r in returned):
+        return list(returned)
+    raise BenchbenchError(
+        f"it must return a sequence of Result, not {type(returned).__name__}; return what the "
+        "wrapped call gave"
+    )
 
 
 def _available_somewhere(item: Implementation, points: Sequence[Mapping[str, Any]]) -> bool:
