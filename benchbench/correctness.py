@@ -13,6 +13,7 @@ from benchbench import checks
 from benchbench.contract import Evidence, Params, Stage, Tolerance, Workload
 from benchbench.fingerprint import Shared, checksum
 from benchbench.guards import GlobalState, RandomState
+from benchbench.heap import FILL, Perturbed
 from benchbench.measure import Entrant
 from benchbench.plugins import describe_error
 from benchbench.signals import CudaPeakMemory, PeakMemory
@@ -152,7 +153,7 @@ class Checker:
                 self._check(entrant, again=True)
             return
         if reason:
-            entrant.reject("wrong", "check", reason)
+            entrant.reject("wrong", "check", checks.unwritten(output, FILL) or reason)
         if entrant.alive:
             self._ask_workload(entrant, output, "check")
         if entrant.alive:
@@ -169,10 +170,11 @@ class Checker:
             checks.poison(self._baseline_specs, 2)
 
         def call() -> Any:
-            for _ in range(self._workload.check_calls - 1):
-                entrant.call()
-            if not self._workload.stateful:
-                return entrant.call()
+            with Perturbed():
+                for _ in range(self._workload.check_calls - 1):
+                    entrant.call()
+                if not self._workload.stateful:
+                    return entrant.call()
             return self._weighed_call(entrant)
 
         return self._guard.attempt(entrant, "check", call)
