@@ -1,0 +1,206 @@
+"""What a worker contributes for one comparison of two callables: a workload, two implementations.
+
+Worker side. The plugin file that :mod:`benchbench.pairs` writes calls :func:`load`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchbench.contract import Evidence, Implementation, Params, Thunk, Workload
+from benchbench.errors import BenchbenchError
+from benchbench.inputs import Inputs
+from benchbench.plugins import describe_error
+from benchbench.shipping import unpack
+from benchbench.structures import is_array, is_module, is_tensor, leaves
+
+log = logging.getLogger("benchbench")
+
+PLUGIN = '''\
+"""Written by benchbench for one comparison; it is removed when that ends."""
+
+from pathlib import Path
+
+import benchbench
+from benchbench import pair_plugin
+
+_PAIR = pair_plugin.load(Path(__file__).with_suffix(".json"))
+
+
+@benchbench.hookimpl
+def benchbench_workloads():
+    return [_PAIR.workload]
+
+
+@benchbench.hookimpl
+def benchbench_implementations():
+    return _PAIR.implementations
+'''
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The contributions."""
+
+    workload: Workload
+    implementations: tuple[Implementation, Implementation]
+
+
+def load(path: Path) -> Pair:
+    """Read what was sent and import the callables.
+
+    Raises:
+        PluginError: a module of theirs cannot be imported here.
+    """
+    spec = json.loads(path.read_text(encoding="utf-8"))
+    sent = unpack(spec["sent"])
+    judge = _Judge(
+        baseline=sent["baseline"],
+        reference=sent["reference"],
+        check=sent["check"],
+        how=spec["check"],
+        names=(spec["candidate"], spec["baseline"]),
+    )
+    workload = Workload(
+        name=spec["workload"],
+        doc=spec["doc"],
+        make=functools.partial(_make, sent["inputs"], spec["device"]),
+        baseline=spec["baseline"],
+        axes={axis: (value,) for axis, value in spec["params"].items()},
+        reference=None if spec["check"] == "none" else judge.expected,
+        tolerance=sent["tolerance"] if spec["check"] == "tolerance" else None,
+        check=None if spec["check"] == "tolerance" else judge.verdict,
+    )
+    candidate, baseline = (
+        Implementation(
+            workload=spec["workload"],
+            name=spec[role],
+            build=functools.partial(bind, sent[role]),
+            doc=inspect.getdoc(sent[role]) or "",
+        )
+        for role in ("candidate", "baseline")
+    )
+    return Pair(workload=workload, implementations=(candidate, baseline))
+
+
+def _make(make: Callable[[int], Any], device: str, params: Params, seed: int) -> Any:
+    made = make(seed)
+    for path, leaf in leaves(made):
+        if is_tensor(leaf) and leaf.device.type != device.partition(":")[0]:
+            raise BenchbenchError(
+                f"the input {path or 'value'} is on {leaf.device}, but the comparison is for "
+                f"{device}, whose clock would be the wrong one: say device={leaf.device.type!r}"
+            )
+    return made
+
+
+def bind(function: Callable[..., Any], inputs: Any) -> Thunk:
+    """The call that is timed: a tuple's parts are arguments, a mapping's are keyword arguments,
+    anything else is the one argument.
+    """
+    if isinstance(inputs, Inputs):
+        return inputs.thunk(function)
+    if isinstance(inputs, tuple):
+        return functools.partial(function, *inputs)
+    if isinstance(inputs, Mapping):
+        return functools.partial(function, **inputs)
+    return functools.partial(function, inputs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Judge:
+    """What the outputs should be, and whether they are."""
+
+    baseline: Callable[..., Any]
+    reference: Callable[..., Any] | None
+    check: Callable[[Any, Any], Any] | None
+    how: str
+    names: tuple[str, str]
+
+    def expected(self, inputs: Any) -> Any:
+        """The reference's output, or the baseline's, computed in float64 where that is possible."""
+        if self.how == "callable":
+            return bind(self.baseline, copy.deepcopy(inputs))()
+        if self.reference is not None:
+            return bind(self.reference, in_double(inputs))()
+        try:
+            output = bind(in_double(self.baseline), in_double(inputs))()
+        except Exception as error:
+            output = bind(self.baseline, copy.deepcopy(inputs))()
+            log.info(
+                "%s cannot be computed in float64 (%s), so its own output is what the other must "
+                "equal, to one rounding unit; pass reference= or a wider tolerance=",
+                self.names[1],
+                describe_error(error),
+            )
+        for path, leaf in leaves(output):
+            number = is_tensor(leaf) or is_array(leaf) or isinstance(leaf, int | float | complex)
+            if not number and leaf is not None:
+                raise BenchbenchError(
+                    f"output{path} of {self.names[1]} is a {type(leaf).__name__}, which cannot be "
+                    "compared as numbers: pass check=operator.eq, or another function of both "
+                    "outputs"
+                )
+        return output
+
+    def verdict(self, evidence: Evidence) -> str | None:
+        """What the caller's own check says of one output."""
+        if self.check is None:
+            return None
+        said = self.check(evidence.output, evidence.reference)
+        if isinstance(said, str):
+            return said or None
+        if said is None or bool(said):
+            return None
+        return f"the check {getattr(self.check, '__name__', self.check)!r} says that it differs"
+
+
+def in_double(value: Any) -> Any:
+    """A copy with floating-point tensors, arrays and modules in float64, complex in complex128.
+
+    Looks into tuples, lists, mappings, dataclasses, partials and :class:`benchbench.Inputs`; other
+    objects are deep copies, so that the original stays as it is whatever the callee does.
+    """
+    import torch
+
+    if isinstance(value, Inputs):
+        return value.double()
+    if is_tensor(value):
+        copied = value.detach().clone()
+        if value.is_complex():
+            copied = copied.to(torch.complex128)
+        elif value.is_floating_point():
+            copied = copied.to(torch.float64)
+        return copied.requires_grad_(value.requires_grad)
+    if is_array(value):
+        kind = {"f": "float64", "c": "complex128"}.get(value.dtype.kind)
+        return copy.deepcopy(value) if kind is None else value.astype(kind)
+    if is_module(value):
+        return copy.deepcopy(value).double()
+    if inspect.ismethod(value):
+        return type(value)(value.__func__, in_double(value.__self__))
+    if isinstance(value, functools.partial):
+        keywords = {name: in_double(item) for name, item in value.keywords.items()}
+        return functools.partial(
+            in_double(value.func), *(in_double(item) for item in value.args), **keywords
+        )
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(in_double(item) for item in value))
+    if isinstance(value, tuple | list):
+        return type(value)(in_double(item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: in_double(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: in_double(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    if isinstance(value, torch.dtype):
+        return torch.float64 if value.is_floating_point else value
+    return copy.deepcopy(value)

@@ -1,0 +1,262 @@
+"""The pytest plugin: a fixture that compares two callables, and fails a test on the verdict.
+
+::
+
+    @pytest.mark.benchbench(processes=9, margin=0.02)
+    def test_new_is_not_slower(benchbench):
+        benchbench.compare(new, old, inputs=make).assert_not_slower()
+
+Pytest imports this module at start-up, so it imports nothing but pytest itself until a test asks
+for the fixture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from benchbench.contract import Tolerance
+    from benchbench.pairs import Check, Rules, Verdict
+
+PROPERTY = "benchbench"
+"""Name of the user property of a report that holds a line of the summary."""
+POLICIES = ("fail", "xfail", "pass")
+INCONCLUSIVE = "benchbench_inconclusive"
+MARKER = (
+    "benchbench(processes=9, most=24, margin=0.02, budget=0.4, warmup=0.2, threads=0, "
+    "device='cpu', timer='auto', timeout=180, seed=0): how the fixture `benchbench` measures; "
+    "every test that uses the fixture carries the marker, so that -m 'not benchbench' leaves "
+    "them out"
+)
+# Coverage that follows subprocesses would be timed with what it traces.
+_TRACERS = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COV_CORE_SOURCE")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--benchbench-inconclusive``, ``--benchbench-skip`` and the ini options."""
+    group = parser.getgroup("benchbench", "comparing callables with benchbench")
+    group.addoption(
+        "--benchbench-inconclusive",
+        choices=POLICIES,
+        default=None,
+        help="What becomes of a test whose claim can be neither confirmed nor refuted "
+        "(ini: benchbench_inconclusive; default: fail).",
+    )
+    group.addoption(
+        "--benchbench-skip",
+        action="store_true",
+        default=False,
+        help="Time nothing: results are compared once, and every claim about speed holds.",
+    )
+    group.addoption(
+        "--benchbench-store",
+        metavar="DIR",
+        default=None,
+        help="Directory of the results. Default: BENCHBENCH_STORE, or .benchbench where pytest "
+        "was started.",
+    )
+    parser.addini(INCONCLUSIVE, "fail, xfail or pass; see --benchbench-inconclusive", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and refuse a mistyped ini value before any test runs."""
+    config.addinivalue_line("markers", MARKER)
+    _policy(config)
+
+
+def _policy(config: pytest.Config) -> str:
+    policy = config.getoption("--benchbench-inconclusive") or config.getini(INCONCLUSIVE) or "fail"
+    if policy not in POLICIES:
+        from benchbench.errors import suggestion
+
+        raise pytest.UsageError(
+            f"{INCONCLUSIVE} = {policy} is none of {', '.join(POLICIES)}."
+            f"{suggestion(str(policy), POLICIES)}"
+        )
+    return str(policy)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that use the fixture carry the marker, so that ``-m`` selects them."""
+    for item in items:
+        if "benchbench" in getattr(item, "fixturenames", ()):
+            item.add_marker("benchbench")
+
+
+class Comparisons:
+    """What the fixture ``benchbench`` gives to a test."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._node: pytest.Item = request.node
+        self._config = request.config
+        self._count = 0
+
+    def compare(
+        self,
+        candidate: Callable[..., Any],
+        baseline: Callable[..., Any],
+        *,
+        inputs: Callable[[int], Any],
+        reference: Callable[..., Any] | None = None,
+        check: Check = "tolerance",
+        tolerance: Tolerance | None = None,
+        **rules: Any,
+    ) -> Verdict:
+        """Check two callables against each other and time them: :func:`benchbench.pairs.compare`.
+
+        Args:
+            candidate: what is judged; importable by name, see there.
+            baseline: what it is compared with.
+            inputs: takes a seed and returns the arguments.
+            reference: the same computation in float64.
+            check: how outputs are compared.
+            tolerance: how far they may lie apart.
+            rules: of :class:`benchbench.pairs.Rules`; they go before those of the marker.
+
+        Raises:
+            WrongResult: the results differ, an input was changed, or one of the two failed.
+            UsageError: a callable cannot be imported in another process, or a rule is unknown.
+        """
+        from dataclasses import replace
+
+        from benchbench import pairs
+        from benchbench.errors import BenchbenchError
+
+        __tracebackhide__ = True
+        self._count += 1
+        timed = not self._config.getoption("--benchbench-skip")
+        name = self._node.name + (f"-{self._count}" if self._count > 1 else "")
+        with _alone() if timed else _at_once(), _untraced():
+            try:
+                verdict = pairs.compare(
+                    candidate,
+                    baseline,
+                    inputs=inputs,
+                    reference=reference,
+                    check=check,
+                    tolerance=tolerance,
+                    rules=self._rules(rules),
+                    name=name,
+                    timed=timed,
+                    store=_store(self._config),
+                    command=("pytest", self._node.nodeid),
+                )
+            except (pairs.WrongResult, BenchbenchError) as error:
+                self._note(str(error).partition("\n")[0])
+                raise error.with_traceback(None) from None  # the line of the test says more
+        self._note(verdict.line)
+        return replace(verdict, inconclusive=self._inconclusive)
+
+    def _rules(self, given: dict[str, Any]) -> Rules:
+        """The rules of the call, over those of the markers, the nearest first."""
+        from dataclasses import fields
+
+        from benchbench.errors import UsageError, suggestion
+        from benchbench.pairs import Rules
+
+        merged: dict[str, Any] = {}
+        for mark in reversed(list(self._node.iter_markers("benchbench"))):
+            if mark.args:
+                raise UsageError("@pytest.mark.benchbench takes keyword arguments only")
+            merged.update(mark.kwargs)
+        merged.update(given)
+        known = [field.name for field in fields(Rules)]
+        for name in merged:
+            if name not in known:
+                raise UsageError(
+                    f"benchbench has no rule {name!r}.{suggestion(name, known)} "
+                    f"The rules are {', '.join(known)}"
+                )
+        return Rules(**merged)
+
+    def _note(self, line: str) -> None:
+        self._node.user_properties.append((PROPERTY, line))
+
+    def _inconclusive(self, message: str) -> None:
+        from benchbench.pairs import Inconclusive
+
+        __tracebackhide__ = True
+        policy = _policy(self._config)
+        if policy == "xfail":
+            pytest.xfail(f"inconclusive: {message}")
+        if policy == "fail":
+            raise Inconclusive(
+                f"{message}\n(--benchbench-inconclusive=xfail or pass lets such a test through)"
+            )
+
+
+@pytest.fixture
+def benchbench(request: pytest.FixtureRequest) -> Comparisons:
+    """Compare two callables: ``benchbench.compare(new, old, inputs=make).assert_not_slower()``."""
+    return Comparisons(request)
+
+
+def _store(config: pytest.Config) -> Path:
+    """The directory of results; a test that changes the working directory does not move it."""
+    from benchbench.store import default_directory
+
+    given = config.getoption("--benchbench-store")
+    return config.invocation_params.dir / (Path(given) if given else default_directory())
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One timed comparison at a time on this machine, whatever other pytest processes there are."""
+    import getpass
+    import tempfile
+
+    from filelock import FileLock
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no name for this user, as in some containers
+        user = str(os.getuid())
+    with FileLock(Path(tempfile.gettempdir()) / f"benchbench-timing-{user}.lock"):
+        yield
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in _TRACERS if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """A line for each comparison."""
+    lines = [
+        (report.nodeid, value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, value in getattr(report, "user_properties", ())
+        if name == PROPERTY
+    ]
+    if not lines:
+        return
+    terminalreporter.section("benchbench")
+    for nodeid, line in lines:
+        terminalreporter.write_line(f"{nodeid}: {line}")
+    if getattr(config.option, "numprocesses", None):
+        terminalreporter.write_line(
+            "timed one at a time, but beside the other tests of -n: give them a call of their own, "
+            "`pytest -m benchbench -n 0`, for narrow intervals"
+        )
+    if config.getoption("--benchbench-skip"):
+        terminalreporter.write_line("not timed, because of --benchbench-skip")
+    else:
+        terminalreporter.write_line(f"stored in {_store(config)}: benchbench show last")

@@ -1,0 +1,365 @@
+"""The pytest plugin, as a project uses it: a pytest of its own, worker processes of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+Pytest = Callable[..., pytest.RunResult]
+
+FUNCTIONS = """
+import functools
+import operator
+
+import numpy as np
+import pytest
+
+def make(seed, size=2000):
+    return (np.random.default_rng(seed).standard_normal(size).astype(np.float32),)
+
+def old(x):
+    return np.sort(x)
+
+def new(x):
+    return np.sort(x)
+
+def twice(x):
+    np.sort(x)
+    return np.sort(x)
+
+def unsorted(x):
+    return np.array(x)
+
+def in_place(x):
+    x.sort()
+    return np.array(x)
+
+def raises(x):
+    raise ValueError("not for these numbers")
+"""
+
+UNDECIDED = """
+import pytest
+from benchbench import pairs
+
+VERDICT = pairs.Verdict(
+    candidate="new", baseline="old", word="inconclusive", ratio=1.01, interval=(0.99, 1.04),
+    coverage=0.96, processes=9, times=(pairs.Time(name="new", estimate=1.0, low=1.0, high=1.0),),
+)
+
+@pytest.fixture(autouse=True)
+def undecided(monkeypatch):
+    monkeypatch.setattr(pairs, "compare", lambda *args, **rules: VERDICT)
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Pytest:
+    """Run pytest with the plugin on the given tests; the functions above come first."""
+    # Installed or not, under the entry point's name or not: here it is loaded one way.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("BENCHBENCH_STORE", "results")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+    def run(tests: str = "", *options: str) -> pytest.RunResult:
+        if tests:
+            pytester.makepyfile(test_pairs=FUNCTIONS + tests)
+        return pytester.runpytest_subprocess("-p", "benchbench.pytest_plugin", "-rA", *options)
+
+    return run
+
+
+def test_verdicts(run: Pytest, pytester: pytest.Pytester) -> None:
+    result = run(
+        """
+pytestmark = pytest.mark.benchbench(processes=5, most=5, budget=0.02, warmup=0.02, threads=1)
+
+def test_slower(benchbench):
+    benchbench.compare(twice, old, inputs=make).assert_not_slower()
+
+@pytest.mark.benchbench(margin=0.9)
+def test_equal(benchbench):
+    verdict = benchbench.compare(new, old, inputs=functools.partial(make, size=4000))
+    verdict.assert_same()
+    verdict.assert_not_slower()
+    assert verdict.word == "same" and verdict.timed and 0.5 < verdict.ratio < 2
+"""
+    )
+    result.assert_outcomes(failed=1, passed=1)
+    text = result.stdout.str()
+    assert "'twice is no slower than old' does not hold" in text
+    failure = re.search(r"slower: twice takes (\S+) times as long as old \[(\S+), (\S+):", text)
+    assert failure is not None
+    ratio, low, high = (float(number) for number in failure.groups())
+    assert 1.02 < low <= ratio <= high and 1.5 < ratio < 3
+    result.stdout.fnmatch_lines(
+        [
+            "*= benchbench =*",
+            "test_pairs.py::test_slower: twice against old: slower, * 5 processes",
+            "test_pairs.py::test_equal: new against old: same, * 5 processes",
+            "stored in *results: benchbench show last",
+        ]
+    )
+    # The failure is shown where the test made the claim, not inside benchbench.
+    assert "pytest_plugin.py" not in text and "pairs.py:" not in text.replace("test_pairs.py:", "")
+    shown = subprocess.run(
+        [sys.executable, "-m", "benchbench", "show", "last"],
+        cwd=pytester.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "pair/test_equal" in shown.stdout and "new" in shown.stdout
+
+
+def test_wrong_results_fail_with_the_reason(run: Pytest) -> None:
+    result = run(
+        """
+def test_wrong(benchbench):
+    benchbench.compare(unsorted, old, inputs=make)
+
+def test_changes_its_input(benchbench):
+    benchbench.compare(in_place, old, inputs=make)
+
+def test_raises(benchbench):
+    benchbench.compare(raises, old, inputs=make)
+"""
+    )
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*WrongResult: unsorted is wrong (check): the largest relative error of its float32 "
+            "output is *, allowed is *",
+            "*WrongResult: in_place is wrong (check): it changed the shared input '[[]0[]]'*",
+            "*WrongResult: raises is failed (check): ValueError: not for these numbers*",
+            "test_pairs.py::test_wrong: unsorted is wrong*",
+        ]
+    )
+
+
+def test_what_cannot_be_imported_says_what_to_do(run: Pytest) -> None:
+    result = run(
+        """
+def test_lambda(benchbench):
+    benchbench.compare(lambda x: x, old, inputs=make)
+
+def test_closure(benchbench):
+    def inner(x):
+        return x
+    benchbench.compare(new, functools.partial(inner), inputs=make)
+
+def test_no_function(benchbench):
+    benchbench.compare(new, old, inputs=(1, 2))
+
+def test_mistyped_rule(benchbench):
+    benchbench.compare(new, old, inputs=make, proceses=5)
+
+def test_too_few(benchbench):
+    benchbench.compare(new, old, inputs=make, processes=3)
+"""
+    )
+    result.assert_outcomes(failed=5)
+    result.stdout.fnmatch_lines(
+        [
+            "*UsageError: the candidate is a lambda (test_pairs.py:*)*functools.partial",
+            "*UsageError: the baseline 'inner' is defined inside 'test_closure' (test_pairs.py:*",
+            "*UsageError: inputs must be callable, not a tuple. It is called with a seed*",
+            "*UsageError: benchbench has no rule 'proceses'. Did you mean 'processes'*",
+            "*UsageError: processes=3 gives no interval*",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "outcome"), [("fail", "failed"), ("xfail", "xfailed"), ("pass", "passed"), ("", "")]
+)
+def test_inconclusive(run: Pytest, pytester: pytest.Pytester, policy: str, outcome: str) -> None:
+    pytester.makeconftest(UNDECIDED)
+    tests = """
+def test_claim(benchbench):
+    benchbench.compare(new, old, inputs=make).assert_not_slower()
+"""
+    if policy == "pass":
+        pytester.makeini("[pytest]\nbenchbench_inconclusive = pass\n")
+        result = run(tests)
+    else:
+        result = run(tests, *([f"--benchbench-inconclusive={policy}"] if policy else []))
+    result.assert_outcomes(**{outcome or "failed": 1})
+    if policy != "pass":
+        result.stdout.fnmatch_lines(["*9 processes do not tell whether new is no slower than old*"])
+    result.stdout.fnmatch_lines(["*test_claim: new against old: inconclusive, *"])
+
+
+def test_a_mistyped_policy_is_refused_before_any_test(
+    run: Pytest, pytester: pytest.Pytester
+) -> None:
+    pytester.makeini("[pytest]\nbenchbench_inconclusive = xfial\n")
+    result = run("def test_nothing(): pass")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*benchbench_inconclusive = xfial is none of*'xfail'?*"])
+
+
+def test_without_timing_results_are_still_compared(run: Pytest) -> None:
+    result = run(
+        """
+def test_right(benchbench):
+    verdict = benchbench.compare(twice, old, inputs=make)
+    verdict.assert_faster(by=1000)
+    assert verdict.word is None and not verdict.timed
+
+def test_wrong(benchbench):
+    benchbench.compare(unsorted, old, inputs=make).assert_not_slower()
+""",
+        "--benchbench-skip",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*WrongResult: unsorted is wrong*",
+            "*twice against old: results agree, not timed",
+            "not timed, because of --benchbench-skip",
+        ]
+    )
+
+
+def test_the_marker_selects_and_the_fixture_implies_it(run: Pytest) -> None:
+    result = run(
+        """
+def test_plain(): pass
+def test_timed(benchbench): raise AssertionError("left out")
+""",
+        "-m",
+        "not benchbench",
+        "--strict-markers",
+    )
+    result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_how_outputs_are_compared(run: Pytest) -> None:
+    result = run(
+        """
+def words(seed):
+    return {"text": "b a c"}
+
+def split(text):
+    return sorted(text.split())
+
+def split_backwards(text):
+    return sorted(text.split())[::-1]
+
+def same_set(one, other):
+    return set(one) == set(other)
+
+def names_the_first(one, other):
+    return None if one == other else f"it begins with {one[0]}"
+
+def half(x):
+    return x.astype(np.float16).astype(np.float32)
+
+def copied(x):
+    return x.copy()
+
+def exact(x):
+    assert x.dtype == np.float64
+    return x
+
+def only_single(x):
+    if x.dtype != np.float32:
+        raise TypeError("float32 only")
+    return x * np.float32(3)
+
+def test_words(benchbench):
+    benchbench.compare(split_backwards, split, inputs=words)
+
+def test_check(benchbench):
+    benchbench.compare(split_backwards, split, inputs=words, check=same_set)
+
+def test_check_gives_a_reason(benchbench):
+    benchbench.compare(split_backwards, split, inputs=words, check=names_the_first)
+
+def test_no_check(benchbench):
+    benchbench.compare(unsorted, old, inputs=make, check=None)
+
+def test_reference(benchbench):
+    benchbench.compare(half, copied, inputs=make, reference=exact)
+
+def test_no_double(benchbench):
+    benchbench.compare(only_single, only_single, inputs=make)
+    benchbench.compare(unsorted, only_single, inputs=make)
+""",
+        "--benchbench-skip",
+    )
+    result.assert_outcomes(passed=2, failed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "*output[[]0[]] of split is a str, which cannot be compared as numbers: pass check=*",
+            "*split_backwards is wrong (check): it begins with c",
+            "*half is wrong (check): *",
+            "*unsorted is wrong (check): *",
+            "*only_single cannot be computed in float64 (TypeError: float32 only)*tolerance=*",
+        ]
+    )
+
+
+LAYOUTS = {
+    "prepend": ([], "tests/conftest.py", "from helper import scale\n", "tests/helper.py"),
+    "importlib": (
+        ["--import-mode=importlib"],
+        "tests/inner/__init__.py",
+        "from .helper import scale\n",
+        "tests/inner/helper.py",
+    ),
+    "pythonpath": (
+        ["-o", "pythonpath=lib"],
+        "tests/conftest.py",
+        "from helper import scale\n",
+        "lib/helper.py",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_test_module_is_imported_as_pytest_did(
+    run: Pytest, pytester: pytest.Pytester, layout: str
+) -> None:
+    options, marker_file, imports, helper = LAYOUTS[layout]
+    files = {
+        marker_file: "",
+        helper: "def scale(x):\n    return 2 * x\n",
+        str(Path(marker_file).parent / "test_layout.py"): imports
+        + "def make(seed): return (1.5 + seed,)\n"
+        + "def double(x): return x + x\n"
+        + "class Doubler:\n    @staticmethod\n    def double(x): return x + x\n"
+        + "def test_it(benchbench):\n"
+        + "    benchbench.compare(double, scale, inputs=make).assert_not_slower()\n"
+        + "    benchbench.compare(Doubler.double, scale, inputs=make)\n",
+    }
+    for name, text in files.items():
+        path = pytester.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    run("", *options, "--benchbench-skip").assert_outcomes(passed=1)
+
+
+def test_start_up_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, pytest; before = set(sys.modules); import benchbench.pytest_plugin\n"
+        "import json; print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout)
+    assert loaded == ["benchbench", "benchbench.pytest_plugin"]
+
+
+def test_the_entry_point_is_declared() -> None:
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
+    section = text.partition("[project.entry-points.pytest11]\n")[2].partition("\n\n")[0]
+    assert section == 'benchbench = "benchbench.pytest_plugin"'
