@@ -19,12 +19,12 @@ import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from benchbench.contract import Case, Engine, PlannedCase, Run, Settings, Tolerance
-from benchbench.errors import BenchbenchError, UsageError
+from benchbench.errors import BenchbenchError, UsageError, suggestion
 from benchbench.verdict import MARGIN, Word
 
 LOOKS = (9, 16, 24)
@@ -82,6 +82,29 @@ class Rules:
             )
         if self.margin < 0:
             raise UsageError(f"the margin must not be negative, it is {self.margin}")
+
+    @staticmethod
+    def of(given: Mapping[str, Any]) -> Rules:
+        """Rules from names and values; text is read as the rule's type.
+
+        Raises:
+            UsageError: there is no such rule, or a value is none for it.
+        """
+        types = {f.name: {"int": int, "float": float}.get(str(f.type), str) for f in fields(Rules)}
+        read = {}
+        for name, value in given.items():
+            if name not in types:
+                raise UsageError(
+                    f"benchbench has no rule {name!r}.{suggestion(name, types)} "
+                    f"The rules are {', '.join(types)}"
+                )
+            try:
+                read[name] = types[name](value)
+            except (TypeError, ValueError):
+                raise UsageError(
+                    f"{name}={value!r} is no value for this rule: give {types[name].__name__}"
+                ) from None
+        return Rules(**read)
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -460,10 +483,12 @@ def _conclude(run: Run, path: Path, planned: PlannedCase, rules: Rules, timed: b
     for row in sorted((base, own), key=lambda r: r.status != "wrong"):
         if row.status != "ok":
             where = f" ({row.stage})" if row.stage else ""
+            what = f"{row.contender} is {row.status}{where}"
+            if row.stage == "make":
+                what = f"there is nothing to compare {one} and {other} on"
             notes = "".join(f"\n  {note}" for note in said)
             raise (WrongResult if row.status in ("wrong", "failed") else BenchbenchError)(
-                f"{row.contender} is {row.status}{where}: {row.reason}{notes}\n"
-                f"  all of it: benchbench show {run.id}"
+                f"{what}: {row.reason}{notes}\n  all of it: benchbench show {run.id}"
             )
     found = Verdict(
         candidate=one,

@@ -13,8 +13,8 @@ for the fixture.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ PROPERTY = "benchbench"
 """Name of the user property of a report that holds a line of the summary."""
 POLICIES = ("fail", "xfail", "pass")
 INCONCLUSIVE = "benchbench_inconclusive"
+RULES = "benchbench_rules"
 MARKER = (
     "benchbench(processes=9, most=24, margin=0.02, budget=0.4, warmup=0.2, threads=0, "
     "device='cpu', timer='auto', timeout=180, seed=0): how the fixture `benchbench` measures; "
@@ -61,13 +62,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Directory of the results. Default: BENCHBENCH_STORE, or .benchbench where pytest "
         "was started.",
     )
+    group.addoption(
+        "--benchbench-rule",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="A rule of measuring, such as processes=5, whatever tests say. Repeatable "
+        "(ini: benchbench_rules, for tests that say nothing).",
+    )
+    parser.addini(RULES, "rules of measuring: NAME=VALUE, one a line", type="linelist", default=[])
     parser.addini(INCONCLUSIVE, "fail, xfail or pass; see --benchbench-inconclusive", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and refuse a mistyped ini value before any test runs."""
+    """Register the marker, and refuse mistyped options before any test runs."""
     config.addinivalue_line("markers", MARKER)
     _policy(config)
+    given = {
+        **_assignments(config.getini(RULES), RULES),
+        **_assignments(config.getoption("--benchbench-rule"), "--benchbench-rule"),
+    }
+    if given:
+        from benchbench.errors import UsageError
+        from benchbench.pairs import Rules
+
+        try:
+            Rules.of(given)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+def _assignments(given: Iterable[str], source: str) -> dict[str, Any]:
+    """``NAME=VALUE`` lines as a mapping.
+
+    Raises:
+        pytest.UsageError: one is something else.
+    """
+    found = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise pytest.UsageError(f"{source}: {text!r} is not NAME=VALUE, such as processes=5")
+        found[name.strip()] = value.strip()
+    return found
 
 
 def _policy(config: pytest.Config) -> str:
@@ -133,7 +170,7 @@ class Comparisons:
         self._count += 1
         timed = not self._config.getoption("--benchbench-skip")
         name = self._node.name + (f"-{self._count}" if self._count > 1 else "")
-        with _alone() if timed else _at_once(), _untraced():
+        with _alone(self._note) if timed else nullcontext(), _untraced():
             try:
                 verdict = pairs.compare(
                     candidate,
@@ -155,26 +192,24 @@ class Comparisons:
         return replace(verdict, inconclusive=self._inconclusive)
 
     def _rules(self, given: dict[str, Any]) -> Rules:
-        """The rules of the call, over those of the markers, the nearest first."""
-        from dataclasses import fields
-
-        from benchbench.errors import UsageError, suggestion
+        """The ini file's rules, then those of the markers from the outermost to the nearest, then
+        those of the call, then the command line's: the later goes before the earlier.
+        """
+        from benchbench.errors import UsageError
         from benchbench.pairs import Rules
 
-        merged: dict[str, Any] = {}
+        merged = _assignments(self._config.getini(RULES), RULES)
         for mark in reversed(list(self._node.iter_markers("benchbench"))):
             if mark.args:
-                raise UsageError("@pytest.mark.benchbench takes keyword arguments only")
+                raise UsageError(
+                    f"@pytest.mark.benchbench{mark.args} takes keywords only, as in processes=9"
+                )
             merged.update(mark.kwargs)
         merged.update(given)
-        known = [field.name for field in fields(Rules)]
-        for name in merged:
-            if name not in known:
-                raise UsageError(
-                    f"benchbench has no rule {name!r}.{suggestion(name, known)} "
-                    f"The rules are {', '.join(known)}"
-                )
-        return Rules(**merged)
+        merged.update(
+            _assignments(self._config.getoption("--benchbench-rule"), "--benchbench-rule")
+        )
+        return Rules.of(merged)
 
     def _note(self, line: str) -> None:
         self._node.user_properties.append((PROPERTY, line))
@@ -207,24 +242,32 @@ def _store(config: pytest.Config) -> Path:
 
 
 @contextmanager
-def _at_once() -> Iterator[None]:
-    yield
+def _alone(say: Callable[[str], None]) -> Iterator[None]:
+    """One timed comparison at a time on this machine, whatever other pytest processes there are.
 
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One timed comparison at a time on this machine, whatever other pytest processes there are."""
+    Only comparisons wait for each other; what else runs on the machine goes on.
+    """
     import getpass
     import tempfile
+    from time import monotonic
 
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no name for this user, as in some containers
         user = str(os.getuid())
-    with FileLock(Path(tempfile.gettempdir()) / f"benchbench-timing-{user}.lock"):
+    lock = FileLock(Path(tempfile.gettempdir()) / f"benchbench-timing-{user}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        started = monotonic()
+        lock.acquire()
+        say(f"waited {monotonic() - started:.0f} s for another comparison on this machine to end")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,85 @@ def test_a_mistyped_policy_is_refused_before_any_test(
     result.stderr.fnmatch_lines(["*benchbench_inconclusive = xfial is none of*'xfail'?*"])
 
 
+def test_rules_come_from_the_ini_file_the_markers_the_call_and_the_command_line(
+    run: Pytest, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+import pytest
+from benchbench import pairs
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch):
+    def compare(*args, rules, **more):
+        print("rules", rules.processes, rules.most, rules.margin, rules.threads)
+        return pairs.Verdict(candidate="new", baseline="old")
+    monkeypatch.setattr(pairs, "compare", compare)
+"""
+    )
+    pytester.makeini(
+        "[pytest]\nbenchbench_rules =\n  processes=6\n  most=7\n  margin=0.1\n  threads=2\n"
+    )
+    result = run(
+        """
+pytestmark = pytest.mark.benchbench(margin=0.2, most=8, threads=3)
+
+@pytest.mark.benchbench(margin=0.3, threads=4)
+def test_it(benchbench):
+    benchbench.compare(new, old, inputs=make, threads=5)
+""",
+        "--benchbench-rule=threads=1",
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["rules 6 8 0.3 1"])
+    for mistyped, said in (("treads=1", "*Did you mean 'threads'*"), ("threads", "*NAME=VALUE*")):
+        refused = run("", f"--benchbench-rule={mistyped}")
+        assert refused.ret == pytest.ExitCode.USAGE_ERROR
+        refused.stderr.fnmatch_lines([said])
+
+
+def test_comparisons_of_several_pytest_processes_wait_for_each_other(
+    run: Pytest, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+import os, pathlib, time, pytest
+from benchbench import pairs
+
+@pytest.fixture(autouse=True)
+def recorded(monkeypatch, pytestconfig):
+    def compare(*args, **rules):
+        start = time.monotonic()
+        time.sleep(0.3)
+        name = pytestconfig.rootpath / f"{os.getpid()}.span"
+        name.write_text(f"{start} {time.monotonic()}")
+        return pairs.Verdict(candidate="new", baseline="old")
+    monkeypatch.setattr(pairs, "compare", compare)
+"""
+    )
+    pytester.makepyfile(
+        test_pairs=FUNCTIONS
+        + """
+def test_it(benchbench, pytestconfig):
+    import os, time
+    (pytestconfig.rootpath / f"{os.getpid()}.ready").touch()
+    while len(list(pytestconfig.rootpath.glob("*.ready"))) < 3:
+        time.sleep(0.01)
+    benchbench.compare(new, old, inputs=make)
+"""
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "benchbench.pytest_plugin"]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    outputs = [process.communicate(timeout=60)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], outputs
+    spans = sorted(
+        tuple(float(n) for n in file.read_text().split()) for file in pytester.path.glob("*.span")
+    )
+    assert len(spans) == 3
+    assert all(one[1] <= other[0] for one, other in pairwise(spans)), spans
+    assert any("s for another comparison on this machine to end" in text for text in outputs)
+
+
 def test_without_timing_results_are_still_compared(run: Pytest) -> None:
     result = run(
         """
@@ -336,11 +416,9 @@ def test_the_test_module_is_imported_as_pytest_did(
         helper: "def scale(x):\n    return 2 * x\n",
         str(Path(marker_file).parent / "test_layout.py"): imports
         + "def make(seed): return (1.5 + seed,)\n"
-        + "def double(x): return x + x\n"
         + "class Doubler:\n    @staticmethod\n    def double(x): return x + x\n"
         + "def test_it(benchbench):\n"
-        + "    benchbench.compare(double, scale, inputs=make).assert_not_slower()\n"
-        + "    benchbench.compare(Doubler.double, scale, inputs=make)\n",
+        + "    benchbench.compare(Doubler.double, scale, inputs=make).assert_not_slower()\n",
     }
     for name, text in files.items():
         path = pytester.path / name
