@@ -420,6 +420,7 @@ class _Job:
             "plugin_options": to_json(options),
             "cases": to_json([self.planned]),
             "margin": self.rules.margin,
+            "looks": looks,
         }
         writer = store.create(directory, header)
         status = "interrupted"
@@ -444,7 +445,7 @@ class _Job:
     def _settings(self, processes: int) -> Settings:
         rules = self.rules
         return Settings(
-            preset="",
+            preset="pair",
             processes=processes,
             budget=rules.budget,
             warmup=rules.warmup,
@@ -461,7 +462,7 @@ class _Job:
 
         if any(result.status in ("wrong", "failed") for result in run.results):
             return True
-        rows = summarise(run, margin=self.rules.margin) if look else []
+        rows = summarise(run) if look else []
         return any(row.verdict not in (None, "inconclusive") for row in rows)
 
 
@@ -469,7 +470,7 @@ def _conclude(run: Run, path: Path, planned: PlannedCase, rules: Rules, timed: b
     from benchbench.stats import summarise
 
     __tracebackhide__ = True
-    rows = {row.contender: row for row in summarise(run, margin=rules.margin)}
+    rows = {row.contender: row for row in summarise(run)}
     one, other = planned.contenders
     own, base = rows[one], rows[other]
     said = tuple(

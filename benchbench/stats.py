@@ -183,8 +183,15 @@ def log_ratio(samples: Sequence[float], baseline: Sequence[float]) -> float | No
     return statistics.median(pairs) if pairs else None
 
 
-def summarise(run: Run, *, margin: float = MARGIN, level: float = LEVEL) -> list[Row]:
+def margin_of(run: Run) -> float:
+    """The margin that a run was made for; the usual one unless its header names another."""
+    return float(run.header.get("margin", MARGIN))
+
+
+def summarise(run: Run, *, margin: float | None = None, level: float = LEVEL) -> list[Row]:
     """A row for each case and contender, in the order in which cases first appear.
+
+    The margin is the run's own (:func:`margin_of`) unless one is given.
 
     Status over processes: a contender that was wrong or failed anywhere is so in the table, with
     the first reason; quarantined or skipped only where no process measured it.
@@ -193,6 +200,7 @@ def summarise(run: Run, *, margin: float = MARGIN, level: float = LEVEL) -> list
     for result in run.results:
         grouped.setdefault(result.case, {}).setdefault(result.contender, []).append(result)
     rows: list[Row] = []
+    margin = margin_of(run) if margin is None else margin
     for contenders in grouped.values():
         by_role = {r.role: name for name, results in contenders.items() for r in results[:1]}
         roof = _by_process(contenders.get(by_role.get("roof", ""), ()))

@@ -118,7 +118,8 @@ def test_equal(benchbench):
         text=True,
         check=True,
     )
-    assert "pair/test_equal" in shown.stdout and "new" in shown.stdout
+    assert "pair/test_equal" in shown.stdout and "5 processes" in shown.stdout
+    assert "within, 90 %" in shown.stdout and "1 same" in shown.stdout
 
 
 def test_wrong_results_fail_with_the_reason(run: Pytest) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from benchbench.contract import Run
 from benchbench.reports import text
-from benchbench.stats import Row
-from benchbench.verdict import MARGIN
+from benchbench.stats import Row, margin_of
 
 NOTES = {
     "page faults": "memory was mapped in anew on every call",
@@ -57,7 +56,7 @@ def _legend(run: Run, rows: Sequence[Row]) -> list[str]:
     if coverage:
         parts.append(
             f"± and [ ] are {100 * coverage:.3g} % intervals over processes; a verdict needs the "
-            f"whole interval beyond, or within, {100 * MARGIN:.0f} %"
+            f"whole interval beyond, or within, {100 * margin_of(run):g} %"
         )
     else:
         parts.append("a quick look: fewer than 5 processes give no interval and no verdict")

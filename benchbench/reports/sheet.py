@@ -206,6 +206,7 @@ def _heading(run: Run) -> list[str]:
 def _process_text(run: Run) -> str:
     measured = len({result.process for result in run.results})
     asked = run.header.get("settings", {}).get("processes", measured)
-    if measured == asked:
+    # Processes that come look by look end where all is decided.
+    if measured == asked or (run.complete and run.header.get("looks")):
         return f"{measured} process{'es' if measured != 1 else ': a quick look'}"
     return f"{measured} of {asked} processes"
