@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from benchbench.contract import Evidence, Implementation, Params, Thunk, Workload
-from benchbench.errors import BenchbenchError
+from benchbench.errors import BenchbenchError, PluginError
 from benchbench.inputs import Inputs
 from benchbench.plugins import describe_error
 from benchbench.shipping import unpack
 from benchbench.structures import is_array, is_module, is_tensor, leaves
 
 log = logging.getLogger("benchbench")
+
+ROLES = ("candidate", "baseline", "inputs", "reference", "check", "tolerance")
+"""What is sent."""
 
 PLUGIN = '''\
 """Written by benchbench for one comparison; it is removed when that ends."""
@@ -57,17 +60,21 @@ class Pair:
 def load(path: Path) -> Pair:
     """Read what was sent and import the callables.
 
-    Raises:
-        PluginError: a module of theirs cannot be imported here.
+    Where one cannot be imported, the workload that is returned says so when it is run, so that the
+    reason stands in the results.
     """
     spec = json.loads(path.read_text(encoding="utf-8"))
-    sent = unpack(spec["sent"])
+    try:
+        sent = unpack(spec["sent"])
+    except PluginError as error:
+        sent = dict.fromkeys(ROLES, functools.partial(_raise, error))
+        sent["tolerance"] = None
     judge = _Judge(
         baseline=sent["baseline"],
         reference=sent["reference"],
         check=sent["check"],
         how=spec["check"],
-        names=(spec["candidate"], spec["baseline"]),
+        name=spec["baseline"],
     )
     workload = Workload(
         name=spec["workload"],
@@ -89,6 +96,10 @@ def load(path: Path) -> Pair:
         for role in ("candidate", "baseline")
     )
     return Pair(workload=workload, implementations=(candidate, baseline))
+
+
+def _raise(error: PluginError, *arguments: Any) -> Any:
+    raise error
 
 
 def _make(make: Callable[[int], Any], device: str, params: Params, seed: int) -> Any:
@@ -123,29 +134,30 @@ class _Judge:
     reference: Callable[..., Any] | None
     check: Callable[[Any, Any], Any] | None
     how: str
-    names: tuple[str, str]
+    name: str
+    """Of the baseline."""
 
     def expected(self, inputs: Any) -> Any:
         """The reference's output, or the baseline's, computed in float64 where that is possible."""
         if self.how == "callable":
-            return bind(self.baseline, copy.deepcopy(inputs))()
+            return bind(self.baseline, copied(inputs))()
         if self.reference is not None:
             return bind(self.reference, in_double(inputs))()
         try:
             output = bind(in_double(self.baseline), in_double(inputs))()
         except Exception as error:
-            output = bind(self.baseline, copy.deepcopy(inputs))()
+            output = bind(self.baseline, copied(inputs))()
             log.info(
                 "%s cannot be computed in float64 (%s), so its own output is what the other must "
                 "equal, to one rounding unit; pass reference= or a wider tolerance=",
-                self.names[1],
+                self.name,
                 describe_error(error),
             )
         for path, leaf in leaves(output):
             number = is_tensor(leaf) or is_array(leaf) or isinstance(leaf, int | float | complex)
             if not number and leaf is not None:
                 raise BenchbenchError(
-                    f"output{path} of {self.names[1]} is a {type(leaf).__name__}, which cannot be "
+                    f"output{path} of {self.name} is a {type(leaf).__name__}, which cannot be "
                     "compared as numbers: pass check=operator.eq, or another function of both "
                     "outputs"
                 )
@@ -164,43 +176,50 @@ class _Judge:
 
 
 def in_double(value: Any) -> Any:
-    """A copy with floating-point tensors, arrays and modules in float64, complex in complex128.
+    """A copy with floating-point tensors, arrays and modules in float64, complex in complex128."""
+    return copied(value, double=True)
 
-    Looks into tuples, lists, mappings, dataclasses, partials and :class:`benchbench.Inputs`; other
-    objects are deep copies, so that the original stays as it is whatever the callee does.
+
+def copied(value: Any, *, double: bool = False) -> Any:
+    """A deep copy, in float64 or as it is, so that the original stays whatever a callee does.
+
+    Looks into tuples, lists, mappings, dataclasses, partials, bound methods and
+    :class:`benchbench.Inputs`. What cannot be copied (a lock, an open file) is taken itself.
     """
     import torch
 
+    again = functools.partial(copied, double=double)
     if isinstance(value, Inputs):
-        return value.double()
+        return value.double() if double else value
     if is_tensor(value):
-        copied = value.detach().clone()
-        if value.is_complex():
-            copied = copied.to(torch.complex128)
-        elif value.is_floating_point():
-            copied = copied.to(torch.float64)
-        return copied.requires_grad_(value.requires_grad)
+        kind = torch.complex128 if value.is_complex() else torch.float64
+        convert = double and (value.is_complex() or value.is_floating_point())
+        new = value.detach().clone()
+        return (new.to(kind) if convert else new).requires_grad_(value.requires_grad)
     if is_array(value):
-        kind = {"f": "float64", "c": "complex128"}.get(value.dtype.kind)
-        return copy.deepcopy(value) if kind is None else value.astype(kind)
+        wide = {"f": "float64", "c": "complex128"}.get(value.dtype.kind) if double else None
+        return copy.deepcopy(value) if wide is None else value.astype(wide)
     if is_module(value):
-        return copy.deepcopy(value).double()
+        return copy.deepcopy(value).double() if double else copy.deepcopy(value)
     if inspect.ismethod(value):
-        return type(value)(value.__func__, in_double(value.__self__))
+        return type(value)(value.__func__, again(value.__self__))
     if isinstance(value, functools.partial):
-        keywords = {name: in_double(item) for name, item in value.keywords.items()}
-        return functools.partial(
-            in_double(value.func), *(in_double(item) for item in value.args), **keywords
-        )
+        keywords = {name: again(item) for name, item in value.keywords.items()}
+        return functools.partial(again(value.func), *map(again, value.args), **keywords)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(in_double(item) for item in value))
-    if isinstance(value, tuple | list):
-        return type(value)(in_double(item) for item in value)
-    if isinstance(value, Mapping):
-        return {key: in_double(item) for key, item in value.items()}
+        return type(value)(*map(again, value))
+    if type(value) in (tuple, list):
+        return type(value)(map(again, value))
+    if type(value) is dict:
+        return {key: again(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: in_double(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {
+            f.name: again(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init
+        }
         return dataclasses.replace(value, **fields)
     if isinstance(value, torch.dtype):
-        return torch.float64 if value.is_floating_point else value
-    return copy.deepcopy(value)
+        return torch.float64 if double and value.is_floating_point else value
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value

@@ -484,12 +484,13 @@ def _conclude(run: Run, path: Path, planned: PlannedCase, rules: Rules, timed: b
     for row in sorted((base, own), key=lambda r: r.status != "wrong"):
         if row.status != "ok":
             where = f" ({row.stage})" if row.stage else ""
-            what = f"{row.contender} is {row.status}{where}"
+            what = f"{row.contender} is {row.status}{where}: {row.reason}"
             if row.stage == "make":
-                what = f"there is nothing to compare {one} and {other} on"
+                why = row.reason.removeprefix("the workload's ").removeprefix("make raised ")
+                what = f"{one} and {other} cannot be compared: {why}"
             notes = "".join(f"\n  {note}" for note in said)
             raise (WrongResult if row.status in ("wrong", "failed") else BenchbenchError)(
-                f"{what}: {row.reason}{notes}\n  all of it: benchbench show {run.id}"
+                f"{what}{notes}\n  all of it: benchbench show {run.id}"
             )
     found = Verdict(
         candidate=one,

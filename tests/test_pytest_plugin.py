@@ -133,15 +133,19 @@ def test_changes_its_input(benchbench):
 
 def test_raises(benchbench):
     benchbench.compare(raises, old, inputs=make)
+
+def test_no_inputs(benchbench):
+    benchbench.compare(new, old, inputs=raises)
 """
     )
-    result.assert_outcomes(failed=3)
+    result.assert_outcomes(failed=4)
     result.stdout.fnmatch_lines(
         [
             "*WrongResult: unsorted is wrong (check): the largest relative error of its float32 "
             "output is *, allowed is *",
             "*WrongResult: in_place is wrong (check): it changed the shared input '[[]0[]]'*",
             "*WrongResult: raises is failed (check): ValueError: not for these numbers*",
+            "*WrongResult: new and old cannot be compared: ValueError: not for these numbers*",
             "test_pairs.py::test_wrong: unsorted is wrong*",
         ]
     )
@@ -426,6 +430,34 @@ def test_the_test_module_is_imported_as_pytest_did(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     run("", *options, "--benchbench-skip").assert_outcomes(passed=1)
+
+
+def test_a_test_module_that_cannot_be_imported_again_says_why(
+    run: Pytest, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        test_once="""
+import sys
+
+if "benchbench.worker" in str(sys.modules["__main__"].__spec__):
+    raise RuntimeError("only pytest may import this")
+
+def make(seed): return 1.0
+def one(x): return x
+def other(x): return x + 0
+
+def test_it(benchbench):
+    benchbench.compare(one, other, inputs=make)
+"""
+    )
+    result = run("", "--benchbench-skip")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*one and other cannot be compared: PluginError: the candidate cannot be imported in a "
+            "fresh process: RuntimeError: only pytest may import this. What its module needs*"
+        ]
+    )
 
 
 def test_start_up_imports_nothing_heavy() -> None:
