@@ -16,6 +16,7 @@ from typing import Any
 
 from benchbench import __version__
 from benchbench.resources import available_memory, usable_cores
+from benchbench.timers.instructions_launch import NOTE
 
 _CPU = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -84,6 +85,7 @@ def worker_environment(variables: Mapping[str, str] | None = None) -> dict[str, 
         "variables": relevant_variables(os.environ if variables is None else variables),
         "allocator": _allocator(),
         "devices": _devices(),
+        "counter": (os.environ if variables is None else variables).get(NOTE, ""),
     }
     return {name: value for name, value in facts.items() if value not in (None, "", {}, [])}
 
@@ -97,7 +99,16 @@ def relevant_variables(variables: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-IDENTITY = ("cpu", "machine", "logical_cpus", "usable_cores", "torch", "torch_cuda", "threads")
+IDENTITY = (
+    "cpu",
+    "machine",
+    "logical_cpus",
+    "usable_cores",
+    "torch",
+    "torch_cuda",
+    "threads",
+    "counter",
+)
 """Facts that must agree before two runs' absolute times may be compared."""
 
 

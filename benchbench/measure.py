@@ -23,6 +23,8 @@ BATCH_SECONDS = 1e-3
 TICKS = 1000
 """Least length of a sample in ticks of the clock."""
 RETAKES = 3
+UNCOUNTED = (3, 20)
+"""Least and most calls before instructions are counted."""
 
 
 @dataclass(kw_only=True)
@@ -83,9 +85,12 @@ def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
     Times have settled when the best of the last three batches is not 3 % below the best of all
     earlier ones: a rule that a noisy neighbour cannot keep from being met. A single call is enough
     when it takes longer than the whole warm-up. Leaves ``per_call`` (the least of the last three)
-    and ``calls``.
+    and ``calls``. Where the timer does not take time, see :func:`settle`.
     """
     assert entrant.thunk is not None
+    if timer.unit != "s":
+        settle(entrant, settings)
+        return
     batches: list[float] = []
     calls, spent = 1, 0.0
     while True:
@@ -95,7 +100,7 @@ def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
         wall = (perf_counter_ns() - start) * 1e-9
         faults = signals.minor_faults() - faults
         entrant.made += calls
-        elapsed = sample.elapsed if timer.unit == "s" else wall
+        elapsed = sample.elapsed
         del sample
         spent += wall
         batches.append(elapsed / calls)
@@ -109,6 +114,21 @@ def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
                 batches.clear()  # too short to be compared with the longer ones that follow
     entrant.per_call = max(min(batches[-3:]), 1e-10)
     entrant.calls = calibrate(entrant.per_call, settings.sample_seconds)
+
+
+def settle(entrant: Entrant, settings: Settings) -> None:
+    """Warm-up for counts, which need no long samples: one call each.
+
+    Calls until what is done once (code made ready, memory asked for) is done: 3 times at the least,
+    20 at the most, ``settings.warmup`` seconds in between.
+    """
+    least, most = UNCOUNTED
+    start = perf_counter_ns()
+    for made in range(1, most + 1):
+        entrant.call()
+        if made >= least and (perf_counter_ns() - start) * 1e-9 > settings.warmup:
+            break
+    entrant.calls = 1
 
 
 def _settled(batches: Sequence[float]) -> bool:
@@ -180,8 +200,9 @@ def take_passes(
         audit: checks an output that came out of a timed region.
         before_audit: poisons free memory ahead of such a region.
     """
-    passes = count_passes(entrants, settings)
     least = settings.min_passes + settings.min_passes % 2
+    # The budget is in seconds; a count is as good after one block as after twenty.
+    passes = count_passes(entrants, settings) if timer.unit == "s" else least
     audits = {e.name: rng.randrange(passes) for e in entrants if e.role == "contender"}
     meter = signals.Meter()
     spent = 0.0

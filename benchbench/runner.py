@@ -168,7 +168,8 @@ class _CaseRun:
         if checker.broken:
             self.reject_all("time", checker.broken)
         racers = [*self.entrants, *([self.roof] if self.roof else [])]
-        self.phases["timed"] = sum(entrant.timed for entrant in racers)
+        if self.timer is not None and self.timer.unit == "s":
+            self.phases["timed"] = sum(entrant.timed for entrant in racers)
 
     def _ask_availability(self) -> None:
         for entrant in self.entrants:
@@ -244,7 +245,7 @@ class _CaseRun:
         timer = self.timer
         racers = self.alive
         self.heap.reserve(entrant.signals.get("output_bytes", 0.0) for entrant in racers)
-        if self.settings.roof:
+        if self.settings.roof and timer.unit == "s":
             self.roof = self._build_roof()
             if self.roof is not None:
                 racers = [*racers, self.roof]
@@ -282,11 +283,14 @@ class _CaseRun:
     def _result(self, entrant: Entrant) -> Result:
         measured = dict(entrant.signals)
         notes: tuple[str, ...] = ()
-        if entrant.samples:
+        timer = self.timer
+        if entrant.samples and timer is not None and timer.unit != "s":
+            # What the system does to time it does not do to counts.
+            measured.update(audited=entrant.audited, doubtful=entrant.doubtful)
+        elif entrant.samples:
             per_call = signals.summarise(entrant.total, entrant.sampled)
             measured.update(per_call, audited=entrant.audited, doubtful=entrant.doubtful)
             notes = signals.notes(per_call, entrant.timed / max(entrant.sampled, 1))
-        timer = self.timer
         return Result(
             case=self.case.id,
             workload=self.case.workload,

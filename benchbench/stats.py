@@ -21,6 +21,8 @@ from benchbench.verdict import MARGIN, Word, decide
 LEVEL = 0.95
 FEWEST = 5
 """Processes below which no interval is claimed."""
+FEWEST_COUNTED = 3
+"""The same where instructions were counted: the whole range, at the coverage that it has (75 %)."""
 HODGES_LEHMANN = 16
 """Processes from which on one bad process in ten no longer moves a rank estimate."""
 
@@ -98,18 +100,20 @@ class Row:
         return self.work.flops / self.latency.estimate
 
 
-def order_statistic_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def order_statistic_interval(
+    values: Sequence[float], level: float = LEVEL, fewest: int = FEWEST
+) -> Interval:
     """Median with the narrowest symmetric order-statistic interval of at least ``level``.
 
     Where even the whole range does not reach the level, the range is given with the coverage that
-    it has; below ``FEWEST`` values no coverage is claimed.
+    it has; below ``fewest`` values no coverage is claimed.
     """
     ordered = sorted(values)
     count = len(ordered)
     if not count:
         raise ValueError("an interval needs at least one value")
     estimate = statistics.median(ordered)
-    if count < FEWEST:
+    if count < fewest:
         return Interval(estimate=estimate, low=ordered[0], high=ordered[-1])
     rank, coverage = 1, binomial_coverage(count, 1)
     while rank + 1 <= count // 2 and binomial_coverage(count, rank + 1) >= level:
@@ -161,11 +165,11 @@ def _signed_rank(count: int, level: float) -> tuple[int, float]:
     return rank, covered
 
 
-def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def interval(values: Sequence[float], level: float = LEVEL, fewest: int = FEWEST) -> Interval:
     """The interval for a figure of each process: see the module's docstring."""
     if len(values) >= HODGES_LEHMANN:
         return hodges_lehmann(values, level)
-    return order_statistic_interval(values, level)
+    return order_statistic_interval(values, level, fewest)
 
 
 def blocks(samples: Sequence[float]) -> list[float]:
@@ -263,10 +267,11 @@ def _row(
     verdict: Word | None = None
     if measured and status == "ok":
         medians = [math.log(statistics.median(r.samples)) for r in measured.values()]
-        latency = interval(medians, level).map(math.exp)
+        fewest = FEWEST if first.unit == "s" else FEWEST_COUNTED
+        latency = interval(medians, level, fewest).map(math.exp)
         logs = _paired(measured, against)
         if logs:
-            over = interval(logs, level)
+            over = interval(logs, level, fewest)
             ratio = over.map(math.exp)
             if first.contender != first.baseline:
                 verdict = decide(ratio.low, ratio.high, margin) if ratio.claimed else None

@@ -116,7 +116,7 @@ def test_sizes_rates_and_other_units():
     assert text.size(3 * 2**20) == "3.00 MiB"
     assert text.size(0) == "0 B"
     assert text.large(1.5e9) == "1.50 G"
-    assert text.duration(12345.0, "instructions") == "12.3 k instructions"
+    assert text.duration(12345.0, "instructions") == "12.3 k instr"
 
 
 # Table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,7 +57,8 @@ _MEBI = 1 << 20
     "-n",
     type=click.IntRange(1),
     default=None,
-    help="Fresh processes; fewer than 5 give no interval. Default: 5, or 9 beyond quick.",
+    help="Fresh processes; fewer than 5 give no interval. Default: 5, or 9 beyond quick; 3 where "
+    "instructions are counted.",
 )
 @click.option(
     "--budget",
@@ -66,7 +68,10 @@ _MEBI = 1 << 20
 )
 @click.option("--threads", type=click.IntRange(0), default=0, help="Default: physical cores.")
 @click.option(
-    "--timer", default="auto", show_default=True, help="wall, cuda-events or a plugin's timer."
+    "--timer",
+    default="auto",
+    show_default=True,
+    help="wall, cuda-events, instructions, a plugin's.",
 )
 @click.option("--engine", "engine_name", default="local", show_default=True)
 @click.option(
@@ -119,6 +124,7 @@ def command(
     """
     from benchbench import store
     from benchbench.plan import plan
+    from benchbench.timers import instructions_launch as instructions
 
     directory = store_directory or store.default_directory()
     if resume is not None:
@@ -127,6 +133,8 @@ def command(
         job = resumed(stored, path, loader_options(files, blocked), engine_name, report, strict)
         job = replace(job, store_option=store_directory)
         return job.execute(report, output, verbose=verbose)
+    if timer == instructions.TIMER and engine_name == "local":
+        instructions.route(os.environ)  # why it cannot be, before anything else is waited for
     options = loader_options(files, blocked)
     description = describe(options)
     report_failures(description, strict=strict)
@@ -135,9 +143,10 @@ def command(
     _check_timer(timer, description)
     # A quick look is for a first table in minutes; 9 processes are what a decision takes.
     usual = _DEFAULTS if preset == "quick" else Settings(processes=9, budget=0.4, warmup=0.2)
+    fresh = instructions.PROCESSES if timer == instructions.TIMER else usual.processes
     settings = Settings(
         preset=preset,
-        processes=usual.processes if processes is None else processes,
+        processes=fresh if processes is None else processes,
         budget=usual.budget if budget is None else budget,
         warmup=usual.warmup,
         threads=threads,
@@ -146,6 +155,7 @@ def command(
         memory_limit=memory_limit * _MEBI,
         seed=seed,
     )
+    settings = instructions.suited(settings)
     cases = plan(
         description,
         patterns,

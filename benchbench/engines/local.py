@@ -19,6 +19,7 @@ from benchbench.errors import WorkerDied
 from benchbench.protocol import Board, Lines, encode, write_all
 from benchbench.records import to_json
 from benchbench.resources import usable_cores
+from benchbench.timers.instructions_launch import launch
 
 LOG_BYTES = 1 << 16
 
@@ -96,11 +97,14 @@ class LocalConnection:
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
+        self._launch = launch(spec.settings)
+        settings = self._launch.settings
+        environment = worker_environment(settings.threads) | dict(self._launch.environment)
         worker_reads, self._writing = os.pipe()
         reading, worker_writes = os.pipe()
         self._board = Board()
         board = self._board.descriptor
-        command = [sys.executable, "-u", "-m", "benchbench.worker"]
+        command = [*self._launch.prefix, sys.executable, "-u", "-m", "benchbench.worker"]
         command += [str(number) for number in (worker_reads, worker_writes, board)]
         self._process = subprocess.Popen(
             command,
@@ -109,7 +113,7 @@ class LocalConnection:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=worker_environment(spec.settings.threads),
+            env=environment,
         )
         os.close(worker_reads)
         os.close(worker_writes)
@@ -122,7 +126,7 @@ class LocalConnection:
             {
                 "type": "start",
                 "process": spec.process,
-                "settings": to_json(spec.settings),
+                "settings": to_json(settings),
                 "plugins": to_json(spec.plugins),
             }
         )
@@ -240,3 +244,4 @@ class LocalConnection:
             self._process.stdout.close()
         self._lines.closed = True
         self._board.close()
+        self._launch.close()

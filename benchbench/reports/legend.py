@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 from benchbench.contract import Run
 from benchbench.reports import text
-from benchbench.stats import Row, margin_of
+from benchbench.stats import FEWEST, FEWEST_COUNTED, Row, margin_of
 
+COUNTED = {"faster": "fewer", "slower": "more"}
+"""Verdicts on counts, which are of no speed."""
 NOTES = {
     "page faults": "memory was mapped in anew on every call",
     "stolen time": "the hypervisor gave the processor to others",
@@ -36,7 +38,11 @@ def closing(run: Run, rows: Sequence[Row]) -> list[str]:
     verdicts = Counter(str(row.verdict) for row in contenders if row.verdict)
     if verdicts:
         words = ("faster", "same", "slower", "inconclusive")
-        lines.append("against the baseline: " + ", ".join(f"{verdicts[w]} {w}" for w in words))
+        shown = COUNTED if any(row.unit != "s" for row in contenders if row.verdict) else {}
+        lines.append(
+            "against the baseline: "
+            + ", ".join(f"{verdicts[word]} {shown.get(word, word)}" for word in words)
+        )
     failed = [p for p in run.header.get("plugins", []) if p.get("status") == "failed"]
     for plugin in failed:
         provider = plugin["provider"]
@@ -52,6 +58,7 @@ def _legend(run: Run, rows: Sequence[Row]) -> list[str]:
     coverages = [row.latency.coverage for row in measured if row.latency]
     coverage = statistics.multimode(coverages)[0] if coverages else 0.0
     floors = [process["floor"] for process in run.processes if "floor" in process]
+    counted = any(row.unit == "instructions" for row in measured)
     parts = []
     if coverage:
         parts.append(
@@ -59,7 +66,15 @@ def _legend(run: Run, rows: Sequence[Row]) -> list[str]:
             f"whole interval beyond, or within, {100 * margin_of(run):g} %"
         )
     else:
-        parts.append("a quick look: fewer than 5 processes give no interval and no verdict")
+        fewest = FEWEST_COUNTED if counted else FEWEST
+        parts.append(f"a quick look: fewer than {fewest} processes give no interval and no verdict")
+    if counted:
+        counter = run.processes[0].get("environment", {}).get("counter") if run.processes else None
+        parts.append(
+            "instr: instructions in user mode, one thread, an empty call's subtracted; they say "
+            "nothing of memory, caches or time" + (f"; counted by {counter}" if counter else "")
+        )
+        parts.append("fewer: the baseline's count over the contender's")
     if any(row.roof_share is not None for row in measured):
         parts.append("roof: speed of copying the compulsory bytes = 100 %")
     if any(row.errors for row in measured):
@@ -71,6 +86,6 @@ def _legend(run: Run, rows: Sequence[Row]) -> list[str]:
     known = [f"{note}: {meaning}" for note, meaning in NOTES.items() if note in present]
     if known:
         parts.append("; ".join(known))
-    if floors:
+    if floors and not counted:
         parts.append(f"an empty call takes {text.duration(min(floors))}")
     return parts

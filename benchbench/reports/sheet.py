@@ -13,8 +13,10 @@ from benchbench.stats import Row, summarise
 COLUMNS = (
     "contender",
     "time",
+    "per call",
     "±",
     "speed-up",
+    "fewer",
     "verdict",
     "roof",
     "rate",
@@ -35,7 +37,9 @@ def title(column: str) -> str:
 
 def is_number(column: str) -> bool:
     """True for columns that are aligned to the right."""
-    return column in {"time", "±", "roof", "rate", "memory"} or column.startswith(METRIC)
+    return column in {"time", "per call", "±", "roof", "rate", "memory"} or column.startswith(
+        METRIC
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +143,15 @@ def _status_text(row: Row) -> str:
 def _line(row: Row) -> Line:
     assert row.latency is not None
     is_baseline = row.contender == row.baseline
+    counted = row.unit != "s"
+    ratio = "fewer" if counted else "speed-up"
+    verdict = (legend.COUNTED if counted else {}).get(row.verdict or "", row.verdict or "")
     cells = {
         "contender": row.contender,
-        "time": text.duration(row.latency.estimate, row.unit),
+        "per call" if counted else "time": text.duration(row.latency.estimate, row.unit),
         "±": text.spread(row.latency),
-        "speed-up": "",
-        "verdict": "baseline" if is_baseline else row.verdict or "",
+        ratio: "",
+        "verdict": "baseline" if is_baseline else verdict,
         "roof": "",
         "rate": "",
         "memory": text.size(row.signals["peak_memory"]) if row.signals.get("peak_memory") else "",
@@ -152,7 +159,7 @@ def _line(row: Row) -> Line:
         **{f"{METRIC}{name}": text.metric(value) for name, value in row.metrics.items()},
     }
     if row.ratio is not None and not is_baseline:
-        cells["speed-up"] = text.speedup(row.ratio)
+        cells[ratio] = text.speedup(row.ratio)
     if row.roof_share is not None:
         cells["roof"] = text.percent(row.roof_share.estimate)
     elif row.throughput is not None and row.work is not None:

@@ -11,6 +11,9 @@ _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _BYTES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
 
 
+_SHORT = {"instructions": "instr"}
+
+
 def significant(value: float, digits: int = 3) -> str:
     """``value`` with so many digits, without an exponent: 12.3, 0.00123, 1230."""
     if not math.isfinite(value):
@@ -27,7 +30,7 @@ def significant(value: float, digits: int = 3) -> str:
 def duration(seconds: float, unit: str = "s") -> str:
     """``12.3 µs``; other units than seconds get a large prefix."""
     if unit != "s":
-        return f"{large(seconds)} {unit}".replace("  ", " ")
+        return f"{large(seconds)} {_SHORT.get(unit, unit)}"
     for factor, prefix in reversed(_PREFIXES):
         if seconds >= factor * 0.9995:
             return f"{significant(seconds / factor)} {prefix}s"

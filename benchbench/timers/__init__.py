@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from benchbench.contract import Timer
 from benchbench.errors import UsageError, suggestion
 from benchbench.timers.cuda import CudaEventTimer
+from benchbench.timers.instructions import InstructionTimer
 from benchbench.timers.wall import WallTimer
 
 
 def builtin() -> dict[str, Timer]:
     """The timers that come with benchbench, by name, in order of preference."""
-    timers: tuple[Timer, ...] = (WallTimer(), CudaEventTimer())
+    timers: tuple[Timer, ...] = (WallTimer(), CudaEventTimer(), InstructionTimer())
     return {timer.name: timer for timer in timers}
 
 
