@@ -70,6 +70,7 @@ class Rules:
     device: str = "cpu"
     """Where the inputs are; decides the clock."""
     timer: str = "auto"
+    """``instructions`` counts them in place of time."""
     timeout: float = 180.0
     """Seconds that one step may take before its process is killed."""
     seed: int = 0
@@ -168,6 +169,12 @@ class Verdict:
         """False when only the results were compared."""
         return bool(self.times)
 
+    @property
+    def what(self) -> str:
+        """What was measured: time, or what the timer counts."""
+        units = {time.unit for time in self.times} - {"s"}
+        return units.pop() if units else "time"
+
     def assert_not_slower(self) -> None:
         """The candidate takes at most ``1 + margin`` times as long.
 
@@ -213,12 +220,12 @@ class Verdict:
         bound = f"between {least:.4g} and {above:.4g}" if least else f"at most {above:.4g}"
         if low > above or high < least:
             raise VerdictError(
-                f"'{self.candidate} is {claim} {self.baseline}' does not hold: the ratio of times "
+                f"'{self.candidate} is {claim} {self.baseline}' does not hold: the ratio "
                 f"would be {bound}.\n{self}"
             )
         self.inconclusive(
             f"{self.processes} processes do not tell whether {self.candidate} is {claim} "
-            f"{self.baseline} (the ratio of times would be {bound}).\n{self}\n"
+            f"{self.baseline} (the ratio would be {bound}).\n{self}\n"
             "More processes (most=), a larger budget= or a quieter machine narrow the interval"
         )
 
@@ -230,7 +237,7 @@ class Verdict:
         low, high = self.interval
         return (
             f"{self.candidate} against {self.baseline}: {self.word}, {self.ratio:.3f} times the "
-            f"time [{low:.3f}, {high:.3f}], {self.processes} processes"
+            f"{self.what} [{low:.3f}, {high:.3f}], {self.processes} processes"
         )
 
     def __str__(self) -> str:
@@ -238,7 +245,7 @@ class Verdict:
             return self.line
         low, high = self.interval
         lines = [
-            f"{self.word}: {self.candidate} takes {self.ratio:.3f} times as long as "
+            f"{self.word}: {self.candidate} takes {self.ratio:.3f} times the {self.what} of "
             f"{self.baseline} [{low:.3f}, {high:.3f}: {100 * self.coverage:.1f} % interval over "
             f"{self.processes} processes; margin {100 * self.margin:g} %]",
             *(f"  {time}" for time in self.times),
@@ -299,8 +306,15 @@ def compare(
     """
     from benchbench import store as stores
     from benchbench.engines.local import LocalEngine
+    from benchbench.timers import builtin
 
     __tracebackhide__ = True
+    known = ("auto", *builtin())
+    if rules.timer not in known:
+        raise UsageError(
+            f"there is no timer {rules.timer!r}.{suggestion(rules.timer, known)} "
+            f"Timers: {', '.join(known)}"
+        )
     planned = _plan(candidate, baseline, inputs, rules, name, timed)
     how = check if check in ("tolerance", None) else "callable"
     spec = {

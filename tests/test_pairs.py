@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +92,13 @@ def test_without_times_every_claim_holds() -> None:
     assert outcome(found.assert_same) == outcome(found.assert_not_slower) == "holds"
     assert outcome(lambda: found.assert_faster(by=9)) == "holds"
     assert str(found) == "new against old: results agree, not timed"
+
+
+def test_counts_are_not_called_times() -> None:
+    counted = Time(name="new", estimate=1e4, low=1e4, high=1e4, unit="instructions")
+    found = replace(verdict(1.2, 1.3), times=(counted,))
+    assert "times the instructions of old" in str(found)
+    assert "times the time of old" in str(verdict(1.2, 1.3))
 
 
 def test_looks_go_up_to_the_most() -> None:

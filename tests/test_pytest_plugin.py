@@ -97,7 +97,7 @@ def test_equal(benchbench):
     result.assert_outcomes(failed=1, passed=1)
     text = result.stdout.str()
     assert "'twice is no slower than old' does not hold" in text
-    failure = re.search(r"slower: twice takes (\S+) times as long as old \[(\S+), (\S+):", text)
+    failure = re.search(r"slower: twice takes (\S+) times the time of old \[(\S+), (\S+):", text)
     assert failure is not None
     ratio, low, high = (float(number) for number in failure.groups())
     assert 1.02 < low <= ratio <= high and 1.5 < ratio < 3
@@ -170,9 +170,12 @@ def test_mistyped_rule(benchbench):
 
 def test_too_few(benchbench):
     benchbench.compare(new, old, inputs=make, processes=3)
+
+def test_mistyped_timer(benchbench):
+    benchbench.compare(new, old, inputs=make, timer="wal")
 """
     )
-    result.assert_outcomes(failed=5)
+    result.assert_outcomes(failed=6)
     result.stdout.fnmatch_lines(
         [
             "*UsageError: the candidate is a lambda (test_pairs.py:*)*functools.partial",
@@ -180,6 +183,7 @@ def test_too_few(benchbench):
             "*UsageError: inputs must be callable, not a tuple. It is called with a seed*",
             "*UsageError: benchbench has no rule 'proceses'. Did you mean 'processes'*",
             "*UsageError: processes=3 gives no interval*",
+            "*UsageError: there is no timer 'wal'. Did you mean 'wall'*",
         ]
     )
 
