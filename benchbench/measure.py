@@ -24,7 +24,11 @@ TICKS = 1000
 """Least length of a sample in ticks of the clock."""
 RETAKES = 3
 UNCOUNTED = (3, 20)
-"""Least and most calls before instructions are counted."""
+"""Least and most calls before anything is counted."""
+COUNT = 2_000_000
+MOST_COUNTED = 256
+"""A sample of counts is about ``COUNT`` long, but no more calls than this: what ran before a sample
+(an audit, the collector) costs its first call some hundred instructions more or less."""
 
 
 @dataclass(kw_only=True)
@@ -89,7 +93,7 @@ def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
     """
     assert entrant.thunk is not None
     if timer.unit != "s":
-        settle(entrant, settings)
+        settle(entrant, timer, settings)
         return
     batches: list[float] = []
     calls, spent = 1, 0.0
@@ -116,8 +120,8 @@ def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
     entrant.calls = calibrate(entrant.per_call, settings.sample_seconds)
 
 
-def settle(entrant: Entrant, settings: Settings) -> None:
-    """Warm-up for counts, which need no long samples: one call each.
+def settle(entrant: Entrant, timer: Timer, settings: Settings) -> None:
+    """Warm-up for a timer of counts, which need no long samples. Leaves ``calls``, a power of two.
 
     Calls until what is done once (code made ready, memory asked for) is done: 3 times at the least,
     20 at the most, ``settings.warmup`` seconds in between.
@@ -128,7 +132,12 @@ def settle(entrant: Entrant, settings: Settings) -> None:
         entrant.call()
         if made >= least and (perf_counter_ns() - start) * 1e-9 > settings.warmup:
             break
+    assert entrant.thunk is not None
+    per_call = timer.sample(entrant.thunk, 1).elapsed
+    entrant.made += 1
     entrant.calls = 1
+    while entrant.calls < MOST_COUNTED and entrant.calls * per_call < COUNT:
+        entrant.calls *= 2
 
 
 def _settled(batches: Sequence[float]) -> bool:

@@ -188,6 +188,7 @@ def _header(
 ) -> dict[str, Any]:
     from benchbench import machine, store
     from benchbench.records import to_json
+    from benchbench.timers import instructions_launch as instructions
 
     return {
         "id": store.new_id(),
@@ -198,6 +199,7 @@ def _header(
         "plugins": to_json(description.plugins),
         "plugin_options": to_json(options),
         "cases": to_json(cases),
+        **({"margin": instructions.MARGIN} if settings.timer == instructions.TIMER else {}),
     }
 
 

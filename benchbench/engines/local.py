@@ -179,7 +179,7 @@ class LocalConnection:
             self.kill()
             return "it closed the pipe to its parent and went on without it"
         self.kill()  # the children that it may have left
-        return describe_exit(code)
+        return describe_exit(code) + (self._launch.hint if code == -signal.SIGILL else "")
 
     def resident_bytes(self) -> int:
         """Memory of the worker and its children, 0 when not known."""

@@ -19,7 +19,7 @@ from benchbench.timers.instructions_callgrind import Callgrind
 from benchbench.timers.instructions_hardware import Hardware
 from benchbench.timers.wall import empty
 
-FLOOR_READINGS = 9
+FLOOR_READINGS = 5
 
 
 class Counter(Protocol):
@@ -82,7 +82,7 @@ class InstructionTimer:
                 self._chosen.count(_calling(empty, calls))[0] for _ in range(FLOOR_READINGS)
             ]
             # The first ones pay for what is done once: lazy binding, specialised bytecode.
-            self._floors[calls] = round(statistics.median(readings[FLOOR_READINGS // 3 :]))
+            self._floors[calls] = round(statistics.median(readings[2:]))
         count, output, doubt = self._chosen.count(_calling(thunk, calls))
         # Never zero: ratios are taken of logarithms.
         elapsed = float(max(count - self._floors[calls], 1))

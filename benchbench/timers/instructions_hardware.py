@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 _CALL = {"x86_64": 298, "amd64": 298, "aarch64": 241, "ppc64le": 319, "s390x": 331, "riscv64": 241}
-_HARDWARE, _INSTRUCTIONS = 0, 1
+INSTRUCTIONS = (0, 1)
+"""``PERF_TYPE_HARDWARE``, ``PERF_COUNT_HW_INSTRUCTIONS``."""
 _INHERIT, _EXCLUDE_KERNEL, _EXCLUDE_HYPERVISOR = 1 << 1, 1 << 5, 1 << 6
 _ENABLED_AND_RUNNING = 0b11
 _CLOSE_ON_EXEC = 8
@@ -30,8 +31,12 @@ Open = Callable[[int], int]
 Read = Callable[[int, int], bytes]
 
 
-def open_counter(thread: int) -> int:
-    """Open a running counter of user-mode instructions of a thread and those that it starts.
+def open_counter(thread: int, event: tuple[int, int] = INSTRUCTIONS) -> int:
+    """Open a running counter of user-mode events of a thread and of those that it starts.
+
+    Args:
+        thread: its id; 0 for the caller.
+        event: ``type`` and ``config`` of ``perf_event_attr``.
 
     Raises:
         OSError: the kernel or the machine has none to give.
@@ -41,8 +46,9 @@ def open_counter(thread: int) -> int:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     flags = _INHERIT | _EXCLUDE_KERNEL | _EXCLUDE_HYPERVISOR
     # The first version of perf_event_attr, 64 bytes, which every kernel takes.
+    kind, config = event
     attributes = struct.pack(
-        "=IIQQQQQIIQ", _HARDWARE, 64, _INSTRUCTIONS, 0, 0, _ENABLED_AND_RUNNING, flags, 0, 0, 0
+        "=IIQQQQQIIQ", kind, 64, config, 0, 0, _ENABLED_AND_RUNNING, flags, 0, 0, 0
     )
     libc = ctypes.CDLL(None, use_errno=True)
     arguments = (ctypes.c_int(thread), ctypes.c_int(-1), ctypes.c_int(-1))

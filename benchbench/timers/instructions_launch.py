@@ -25,6 +25,9 @@ NOTE = "BENCHBENCH_COUNTER"
 """Environment variable by which a worker learns how it is counted, to say so in its record."""
 PROCESSES = 3
 """Fresh processes that suffice where counts hardly differ between them."""
+MARGIN = 0.005
+"""Differences of counts below 0.5 % are called the same: the heap's state alone makes them in small
+operations (docs/measurement.md has the figures)."""
 TIMEOUT = 1800.0
 """Seconds for a step under valgrind, where code runs 5 to 1000 times slower."""
 
@@ -38,6 +41,10 @@ _WIDEST = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
+_HINT = (
+    "; valgrind knows no AVX-512, so code compiled for this very processor (-march=native, "
+    "torch.compile) cannot be counted under it; compile for x86-64-v3"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,8 @@ class Launch:
     prefix: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: Path | None = None
+    hint: str = ""
+    """What an illegal instruction in the worker most likely means."""
 
     def close(self) -> None:
         """Remove what the worker's valgrind wrote."""
@@ -73,9 +82,11 @@ def launch(settings: Settings, base: Mapping[str, str] | None = None) -> Launch:
     directory = Path(tempfile.mkdtemp(prefix="benchbench-callgrind-"))
     environment[DIRECTORY] = str(directory)
     environment[NOTE] = f"callgrind ({valgrind_version() or 'valgrind'})"
-    if platform.machine().lower() in ("x86_64", "amd64"):
+    hint = ""
+    if "avx2" in _processor_flags():
         environment.update(narrowed(base))
         environment[NOTE] += ", which knows no AVX-512, so the code for AVX2 (or less) was counted"
+        hint = _HINT
     prefix = (
         *_valgrind(),
         "-q",
@@ -83,7 +94,13 @@ def launch(settings: Settings, base: Mapping[str, str] | None = None) -> Launch:
         "--instr-atstart=no",
         f"--callgrind-out-file={directory / PREFIX}.%p",
     )
-    return Launch(settings=settings, prefix=prefix, environment=environment, directory=directory)
+    return Launch(
+        settings=settings,
+        prefix=prefix,
+        environment=environment,
+        directory=directory,
+        hint=hint,
+    )
 
 
 def suited(settings: Settings) -> Settings:
@@ -166,6 +183,16 @@ def valgrind_version() -> str | None:
         )
         return done.stdout.strip()
     return None
+
+
+def _processor_flags() -> set[str]:
+    """What ``/proc/cpuinfo`` of an x86 processor lists; empty elsewhere."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, flags = line.partition(":")
+            if name.strip() == "flags":
+                return set(flags.split())
+    return set()
 
 
 def _valgrind() -> tuple[str, ...]:
