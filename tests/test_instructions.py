@@ -4,15 +4,18 @@ import csv
 import errno
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from synthetic import measured, run as synthetic_run
 
 from benchbench import store
+from benchbench.comparison import different_machines
 from benchbench.contract import Sample, Settings, Timer
 from benchbench.errors import BenchbenchError, UsageError
 from benchbench.measure import COUNT, MOST_COUNTED, UNCOUNTED, Entrant, warm_up
@@ -337,7 +340,9 @@ def counted_run(processes=3):
 
 @pytest.mark.parametrize("name", ["table", "markdown", "html"])
 def test_tables_show_instructions_and_no_speed(name):
-    text = builtin_reports()[name].render(counted_run()).rpartition("</style>")[2]
+    text = builtin_reports()[name].render(counted_run())
+    if name == "html":
+        text = re.sub(r"<[^>]*>", " ", text.rpartition("</style>")[2])
     assert "M instr" in text and "fewer" in text and "per call" in text
     for word in ("speed-up", "faster", "an empty call takes", "µs", "GFLOP", "roof"):
         assert word not in text
@@ -356,7 +361,33 @@ def test_three_processes_give_the_range_and_fewer_give_nothing():
     assert row.verdict is None
 
 
+def test_counts_of_different_routes_are_those_of_different_machines():
+    one, other = (
+        replace(counted_run(), processes=({"process": 0, "environment": {"counter": route}},))
+        for route in ("callgrind (valgrind-3.19.0)", "the processor's counter")
+    )
+    assert different_machines(one, one) == []
+    assert any("counter" in line for line in different_machines(one, other))
+
+
 # From end to end
+
+
+def test_a_machine_that_cannot_count_says_so_before_it_starts_anything(tmp_path):
+    environment = {"PATH": "/nonexistent", launching.ROUTE: "callgrind"}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchbench", "run", "counted", "--timer", "instructions"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, **environment, "BENCHBENCH_STORE": str(tmp_path / "store")},
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "benchbench: --timer instructions cannot count here: callgrind: valgrind is not installed; "
+        "`apt install valgrind` (Linux) gets it"
+    ]
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.skipif(
