@@ -245,6 +245,7 @@ def test_under_callgrind_the_worker_is_kept_off_what_valgrind_does_not_know(rout
         assert launch.directory.is_dir()
         assert launch.environment[DIRECTORY] == str(launch.directory)
         assert launch.environment["BENCHBENCH_ISA"] == "avx2"
+        assert launch.environment["CUDA_VISIBLE_DEVICES"] == ""
         assert "ATEN_CPU_CAPABILITY" not in launch.environment  # narrower already
         assert "AVX2" in launch.environment[launching.NOTE]
     finally:
