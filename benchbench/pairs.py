@@ -30,6 +30,8 @@ from benchbench.verdict import MARGIN, Word
 LOOKS = (9, 16, 24)
 """Processes after which it is decided whether more are needed."""
 FEWEST = 5
+ERROR = 0.05
+"""Chance that a comparison's interval misses the true ratio, over all looks together."""
 
 Check = Literal["tolerance"] | Callable[[Any, Any], object] | None
 
@@ -113,6 +115,14 @@ class Rules:
         more = (look for look in LOOKS if self.processes < look < self.most)
         last = (self.most,) if self.most > self.processes else ()
         return (self.processes, *more, *last)
+
+    @property
+    def level(self) -> float:
+        """Level of the intervals: whichever look decides, an error stays below ``ERROR`` in all.
+
+        The error is shared out equally (Bonferroni), which holds for any dependence of the looks.
+        """
+        return 1.0 - ERROR / len(self.looks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -434,6 +444,7 @@ class _Job:
             "plugin_options": to_json(options),
             "cases": to_json([self.planned]),
             "margin": self.rules.margin,
+            "level": self.rules.level,
             "looks": looks,
         }
         writer = store.create(directory, header)
@@ -477,7 +488,12 @@ class _Job:
         if any(result.status in ("wrong", "failed") for result in run.results):
             return True
         rows = summarise(run) if look else []
-        return any(row.verdict not in (None, "inconclusive") for row in rows)
+        return any(
+            row.verdict not in (None, "inconclusive")
+            and row.ratio is not None
+            and row.ratio.coverage >= self.rules.level
+            for row in rows
+        )
 
 
 def _conclude(run: Run, path: Path, planned: PlannedCase, rules: Rules, timed: bool) -> Verdict:

@@ -192,10 +192,15 @@ def margin_of(run: Run) -> float:
     return float(run.header.get("margin", MARGIN))
 
 
-def summarise(run: Run, *, margin: float | None = None, level: float = LEVEL) -> list[Row]:
+def level_of(run: Run) -> float:
+    """The level of a run's intervals; the usual one unless its header names another."""
+    return float(run.header.get("level", LEVEL))
+
+
+def summarise(run: Run, *, margin: float | None = None, level: float | None = None) -> list[Row]:
     """A row for each case and contender, in the order in which cases first appear.
 
-    The margin is the run's own (:func:`margin_of`) unless one is given.
+    Margin and level are the run's own (:func:`margin_of`, :func:`level_of`) unless they are given.
 
     Status over processes: a contender that was wrong or failed anywhere is so in the table, with
     the first reason; quarantined or skipped only where no process measured it.
@@ -205,6 +210,7 @@ def summarise(run: Run, *, margin: float | None = None, level: float = LEVEL) ->
         grouped.setdefault(result.case, {}).setdefault(result.contender, []).append(result)
     rows: list[Row] = []
     margin = margin_of(run) if margin is None else margin
+    level = level_of(run) if level is None else level
     for contenders in grouped.values():
         by_role = {r.role: name for name, results in contenders.items() for r in results[:1]}
         roof = _by_process(contenders.get(by_role.get("roof", ""), ()))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from benchbench import pairs
 from benchbench.errors import UsageError
 from benchbench.pair_plugin import bind, copied, in_double
 from benchbench.pairs import Inconclusive, Rules, Time, Verdict, VerdictError
+from benchbench.stats import interval
 from benchbench.verdict import decide
 
 
