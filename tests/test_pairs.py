@@ -114,6 +114,22 @@ def test_looks_go_up_to_the_most() -> None:
     )
 
 
+def test_looks_together_keep_the_error_of_one() -> None:
+    """On simulated processes whose true ratio is the margin itself, where every word is an error."""
+    rules, random, errors = Rules(), Random(5), 0
+    for _ in range(300):
+        logs = [math.log(1.02) + random.gauss(0, 0.01) for _ in range(rules.looks[-1])]
+        for look in rules.looks:
+            found = interval(logs[:look], rules.level).map(math.exp)
+            if decide(found.low, found.high, 0.02) != "inconclusive":
+                assert found.coverage >= rules.level
+                errors += 1
+                break
+    assert Rules(processes=9, most=9).level == 0.95 and rules.level > 0.98
+    # 5 % would be 15; three looks at 95 % each make about 30.
+    assert errors <= 18
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
