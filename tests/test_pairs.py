@@ -115,7 +115,7 @@ def test_looks_go_up_to_the_most() -> None:
 
 
 def test_looks_together_keep_the_error_of_one() -> None:
-    """On simulated processes whose true ratio is the margin itself, where every word is an error."""
+    """On simulated processes whose true ratio is the margin itself: every word is an error."""
     rules, random, errors = Rules(), Random(5), 0
     for _ in range(300):
         logs = [math.log(1.02) + random.gauss(0, 0.01) for _ in range(rules.looks[-1])]
