@@ -155,7 +155,7 @@ class Comparisons:
             reference: the same computation in float64.
             check: how outputs are compared.
             tolerance: how far they may lie apart.
-            rules: of :class:`benchbench.pairs.Rules`; they go before those of the marker.
+            rules: of :class:`benchbench.claims.Rules`; they go before those of the marker.
 
         Raises:
             WrongResult: the results differ, an input was changed, or one of the two failed.
