@@ -6,6 +6,7 @@ parent lists and plans from.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -197,6 +198,8 @@ class ImplementationInfo:
     unavailable: str = ""
     """Why no point of the smallest preset can run it, or empty."""
     has_prepare: bool = False
+    module: str = ""
+    """Module in which its ``build`` is defined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +262,7 @@ def describe(
                     presets=None if item.presets is None else tuple(item.presets),
                     unavailable=_unavailable(item, workload),
                     has_prepare=item.prepare is not None,
+                    module=_module(item.build),
                 )
             )
         workloads.append(
@@ -279,6 +283,13 @@ def describe(
         "reports": _docs(catalog.reports),
         "engines": _docs(catalog.engines),
     }
+
+
+def _module(function: Any) -> str:
+    """Module of the function behind partials and decorators, or an empty text."""
+    while hasattr(function, "func"):
+        function = function.func
+    return str(getattr(inspect.unwrap(function), "__module__", "") or "")
 
 
 def _docs(named: Mapping[str, Any]) -> dict[str, str]:

@@ -138,6 +138,8 @@ class Implementation:
     doc: str = ""
     presets: Sequence[str] | None = None
     """Presets in which it runs unless selected by name; None for all."""
+    pair: str = ""
+    """Contenders of a case with the same text here are timed right after one another."""
 
     @property
     def id(self) -> str:
@@ -152,6 +154,8 @@ class Case:
     workload: str
     params: Params
     seed: int = 0
+    untimed: tuple[str, ...] = ()
+    """Contenders that are checked (what others may be off by follows from them) but not timed."""
 
     @property
     def id(self) -> str:
@@ -336,6 +340,10 @@ class WorkerSpec:
     settings: Settings
     plugins: Mapping[str, Any]
     """Loader options: ``files``, ``allowed``, ``blocked`` (see ``benchbench.plugins``)."""
+    interpreter: str = ""
+    """Path of the Python that the worker runs in; that of the parent when empty."""
+    path: tuple[str, ...] = ()
+    """Directories from which the worker imports before all others."""
 
 
 class Connection(Protocol):

@@ -1,4 +1,4 @@
-"""The C library's heap: no page faults in the middle of timed samples, no right answers left over."""
+"""The C library's heap: no page faults in timed samples, no right answers left over."""
 
 from __future__ import annotations
 

@@ -61,6 +61,11 @@ class Entrant:
     signals: dict[str, float] = field(default_factory=dict)
 
     @property
+    def pair(self) -> str:
+        """What it is paired with; see :class:`benchbench.contract.Implementation`."""
+        return self.implementation.pair if self.implementation is not None else ""
+
+    @property
     def alive(self) -> bool:
         """True while nothing has been found against it."""
         return self.status == "ok"
@@ -162,10 +167,23 @@ def count_passes(entrants: Sequence[Entrant], settings: Settings) -> int:
 
 
 def order(entrants: Sequence[Entrant], index: int) -> list[Entrant]:
-    """Order of pass ``index``: rotated by one for each block, forward and then reversed."""
-    shift = (index // 2) % len(entrants)
-    rotated = [*entrants[shift:], *entrants[:shift]]
+    """Order of pass ``index``: rotated by one for each block, forward and then reversed.
+
+    Entrants of one pair stay next to each other, and change places inside the pair from block to
+    block too.
+    """
+    units: dict[object, list[Entrant]] = {}
+    for entrant in entrants:
+        units.setdefault(entrant.pair or id(entrant), []).append(entrant)
+    rotated = [e for unit in _rotated([*units.values()], index // 2) for e in unit]
     return rotated[::-1] if index % 2 else rotated
+
+
+def _rotated(units: Sequence[list[Entrant]], block: int) -> list[list[Entrant]]:
+    shift = block % len(units)
+    inside = block // len(units)
+    turned = [[*unit[s:], *unit[:s]] for unit in units for s in [inside % len(unit)]]
+    return [*turned[shift:], *turned[:shift]]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ from benchbench import hookspecs
 from benchbench.catalog import Catalog, Contribution, assemble
 from benchbench.contract import PluginInfo, Provider
 from benchbench.errors import PluginError, UsageError, suggestion
+from benchbench.sides import Side
 
 GROUP = "benchbench"
 FAULTS = (Exception, SystemExit)
@@ -36,6 +38,22 @@ class LoaderOptions:
     files: tuple[str, ...] = ()
     allowed: tuple[str, ...] | None = None
     blocked: tuple[str, ...] = ()
+    sides: tuple[Side, ...] = ()
+    """Builds of one project to load beside each other."""
+    controls: tuple[str, ...] = ()
+    """Implementations (ids) of which a null and a positive control are derived."""
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> LoaderOptions:
+        """The options that ``to_json`` wrote."""
+        allowed = data.get("allowed")
+        return LoaderOptions(
+            files=tuple(data.get("files", ())),
+            allowed=None if allowed is None else tuple(allowed),
+            blocked=tuple(data.get("blocked", ())),
+            sides=tuple(Side.from_json(side) for side in data.get("sides", ())),
+            controls=tuple(data.get("controls", ())),
+        )
 
     def admits(self, *names: str) -> bool:
         """True when a plugin known by any of ``names`` may be loaded."""
@@ -106,21 +124,32 @@ def find(options: LoaderOptions) -> list[Found]:
     here = {"", str(Path.cwd())}
     path = [part for part in sys.path if part not in here]
     found: dict[tuple[str, str, str], Found] = {}
+    seen: set[str] = set()
     for distribution in metadata.distributions(path=path):
+        name = distribution.metadata["Name"] or "?"
+        identity = normalised(name)
+        if identity in seen:
+            # The first on the path is the one that is imported. (An editable install can list
+            # itself twice; a gate puts one version before another.)
+            continue
+        seen.add(identity)
         for entry in distribution.entry_points:
             if entry.group != GROUP:
                 continue
-            name = distribution.metadata["Name"] or "?"
             provider = Provider(
                 plugin=entry.name, distribution=name, version=distribution.version or "?"
             )
-            # An editable install can list the same distribution twice.
-            key = (name.lower().replace("_", "-"), entry.name, entry.value)
+            key = (identity, entry.name, entry.value)
             found.setdefault(
                 key, Found(name=entry.name, provider=provider, load=entry.load, target=entry.value)
             )
     ordered = [found[key] for key in sorted(found)]
     return ordered + [_file_plugin(file) for file in options.files]
+
+
+def normalised(distribution: str) -> str:
+    """A distribution's name as names are compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _file_plugin(file: str) -> Found:
@@ -175,13 +204,24 @@ def load(options: LoaderOptions, announce: Callable[[str], None] | None = None) 
         if entry.plugin is not None and _register(entry, manager):
             contributions += _collect(entry, manager)
     catalog, faults = assemble(contributions)
+    infos: list[PluginInfo] = []
+    if options.sides:
+        from benchbench.sideload import load_side
+
+        for side in options.sides:
+            catalog, info = load_side(side, catalog, announce)
+            infos.append(info)
+    if options.controls:
+        from benchbench.controls import with_controls
+
+        catalog = with_controls(catalog, options.controls)
     for provider, reason in faults:
         for entry in entries:
             if entry.provider == provider:
                 entry.fault(reason)
     return Loaded(
         manager=manager,
-        plugins=tuple(_info(entry, catalog, manager) for entry in entries),
+        plugins=(*(_info(entry, catalog, manager) for entry in entries), *infos),
         catalog=catalog,
     )
 

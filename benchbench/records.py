@@ -56,7 +56,8 @@ def params_from_json(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def case_from_json(data: Mapping[str, Any]) -> Case:
     """The case that ``to_json`` wrote."""
-    return from_json(Case, {**data, "params": params_from_json(data["params"])})
+    fields = {**data, "params": params_from_json(data["params"])}
+    return from_json(Case, {**fields, "untimed": tuple(data.get("untimed", ()))})
 
 
 def planned_from_json(data: Mapping[str, Any]) -> PlannedCase:

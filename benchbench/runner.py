@@ -129,6 +129,10 @@ class _CaseRun:
     def alive(self) -> list[Entrant]:
         return [entrant for entrant in self.entrants if entrant.alive]
 
+    def _timed(self) -> list[Entrant]:
+        """Those that are left and do not only stand by for the check."""
+        return [entrant for entrant in self.alive if entrant.name not in self.case.untimed]
+
     def reject_all(self, stage: Stage, reason: str) -> None:
         for entrant in self.entrants:
             entrant.reject("failed", stage, reason)
@@ -157,7 +161,7 @@ class _CaseRun:
             self._check(checker)
         if checker.broken:
             self.reject_all("check", checker.broken)
-        if not self.alive:
+        if not self._timed():
             return
         with self.phase("warm-up"):
             self._warm_up()
@@ -243,7 +247,7 @@ class _CaseRun:
     def _warm_up(self) -> None:
         assert self.timer is not None
         timer = self.timer
-        racers = self.alive
+        racers = self._timed()
         self.heap.reserve(entrant.signals.get("output_bytes", 0.0) for entrant in racers)
         if self.settings.roof and timer.unit == "s":
             self.roof = self._build_roof()
@@ -264,7 +268,9 @@ class _CaseRun:
 
     def _time(self, checker: Checker) -> None:
         assert self.timer is not None
-        racers = self.alive + ([self.roof] if self.roof is not None and self.roof.alive else [])
+        racers = self._timed()
+        if self.roof is not None and self.roof.alive:
+            racers.append(self.roof)
         take_passes(
             self.rng.sample(racers, len(racers)),
             self.timer,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,6 +109,7 @@ def execute(
     options: LoaderOptions,
     emit: Callable[[Record], None],
     done: Collection[tuple[str, str, int]] = (),
+    first: int = 0,
 ) -> None:
     """Run all cases in ``settings.processes`` fresh workers and emit records as they come.
 
@@ -124,15 +125,25 @@ def execute(
         emit: takes every record, in this thread.
         done: case id, contender and process of rows that exist (a resumed run). A case that is
             done in part is run again whole, since its rows belong together.
+        first: number of the first process; those before it were run earlier.
 
     Raises:
         WorkerDied: workers die with nobody to blame.
         UsageError: the engine cannot work here.
     """
-    _Execution(cases, settings, engine, options, emit, done).run()
+    execution = Execution(cases, settings, engine, options, emit, done, first)
+    for process in range(first, settings.processes):
+        for _ in execution.steps(process):
+            pass
+    execution.close()
 
 
-class _Execution:
+class Execution:
+    """Runs cases a step at a time, so that whoever drives it can run others in between.
+
+    Args: those of :func:`execute`.
+    """
+
     def __init__(
         self,
         cases: Sequence[PlannedCase],
@@ -140,7 +151,8 @@ class _Execution:
         engine: Engine,
         options: LoaderOptions,
         emit: Callable[[Record], None],
-        done: Collection[tuple[str, str, int]],
+        done: Collection[tuple[str, str, int]] = (),
+        first: int = 0,
     ) -> None:
         self.settings = settings
         self.emit = emit
@@ -150,7 +162,7 @@ class _Execution:
             process: self._shuffled(
                 [c for c in cases if not _is_done(c, process, finished)], process
             )
-            for process in range(settings.processes)
+            for process in range(first, settings.processes)
         }
         self.total = sum(len(queue) for queue in self.queues.values())
         self.finished = 0
@@ -168,15 +180,17 @@ class _Execution:
         rng = random.Random(f"{self.settings.seed}:{process}")
         return deque(rng.sample(cases, len(cases)))
 
-    def run(self) -> None:
-        """All processes, one after the other: they must not disturb each other's times."""
-        for process, queue in self.queues.items():
-            if queue:
-                self._run_process(process, queue)
+    def close(self) -> None:
+        """Say that all is done."""
         if self.total:
             self._progress(None, self.settings.processes - 1)
 
-    def _run_process(self, process: int, queue: deque[PlannedCase]) -> None:
+    def steps(self, process: int) -> Iterator[PlannedCase]:
+        """Run the cases of one process in its own order; gives each when it has been run.
+
+        Processes are run one after the other: they must not disturb each other's times.
+        """
+        queue = self.queues[process]
         live: list[Watch] = []
         shown: set[tuple[str, str]] = set()
         restart = 0
@@ -188,6 +202,7 @@ class _Execution:
                 if not names:
                     queue.popleft()
                     self.finished += 1
+                    yield planned
                     continue
                 try:
                     if not live:
@@ -201,6 +216,7 @@ class _Execution:
                     continue
                 queue.popleft()
                 self.finished += 1
+                yield planned
 
     def _admitted(
         self, planned: PlannedCase, process: int, shown: set[tuple[str, str]]

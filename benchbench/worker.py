@@ -67,13 +67,7 @@ class Worker:
         self.channel = channel
         self.process = int(start["process"])
         self.settings: Settings = settings_from_json(start["settings"])
-        options = start["plugins"]
-        allowed = options.get("allowed")
-        self._options = LoaderOptions(
-            files=tuple(options.get("files", ())),
-            allowed=None if allowed is None else tuple(allowed),
-            blocked=tuple(options.get("blocked", ())),
-        )
+        self._options = LoaderOptions.from_json(start["plugins"])
         self.loaded: Loaded | None = None
         self.runner: Runner | None = None
         self._hook_broken = False

@@ -116,16 +116,14 @@ def resumed(
 ) -> Job:
     """A job that continues a stored run under the settings that it began with."""
     from benchbench import machine, store
-    from benchbench.records import from_json, planned_from_json, settings_from_json, to_json
+    from benchbench.records import planned_from_json, settings_from_json, to_json
 
     if run.complete:
         raise UsageError(
             f"run {run.id} is complete; `benchbench show {run.id}` prints it, and "
             "`benchbench run` without --resume starts another"
         )
-    stored = dict(run.header.get("plugin_options", {}))
-    stored.update({name: tuple(v) for name, v in stored.items() if isinstance(v, list)})
-    options = from_json(LoaderOptions, stored)
+    options = LoaderOptions.from_json(run.header.get("plugin_options", {}))
     if given.files or given.blocked:
         options = given
     description = describe(options)

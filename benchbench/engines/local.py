@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,14 @@ def worker_environment(threads: int, base: Mapping[str, str] | None = None) -> d
         # A worker must not import what lies about in the working directory. (When benchbench is
         # itself used out of the working directory, that is its only way in.)
         environment["PYTHONSAFEPATH"] = "1"
+    return environment
+
+
+def _with_path(environment: dict[str, str], path: Sequence[str]) -> dict[str, str]:
+    """The environment with directories from which Python imports first."""
+    if path:
+        before = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([*path, *([before] if before else [])])
     return environment
 
 
@@ -104,7 +112,8 @@ class LocalConnection:
         reading, worker_writes = os.pipe()
         self._board = Board()
         board = self._board.descriptor
-        command = [*self._launch.prefix, sys.executable, "-u", "-m", "benchbench.worker"]
+        python = spec.interpreter or sys.executable
+        command = [*self._launch.prefix, python, "-u", "-m", "benchbench.worker"]
         command += [str(number) for number in (worker_reads, worker_writes, board)]
         self._process = subprocess.Popen(
             command,
@@ -113,7 +122,7 @@ class LocalConnection:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment,
+            env=_with_path(environment, spec.path),
         )
         os.close(worker_reads)
         os.close(worker_writes)
