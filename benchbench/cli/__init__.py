@@ -18,6 +18,7 @@ COMMANDS = {
     "plugins": ("benchbench.cli.plugins", "List plugins, what they contribute, and what failed."),
     "show": ("benchbench.cli.show", "Print the table of a stored run."),
     "compare": ("benchbench.cli.compare", "Compare two stored runs."),
+    "gate": ("benchbench.cli.gate", "Compare a project with an earlier build; for CI."),
     "history": ("benchbench.cli.history", "Show a case over all stored runs."),
     "check": ("benchbench.cli.check", "Check that a plugin behaves."),
     "new-plugin": ("benchbench.cli.new_plugin", "Write a plugin package to start from."),
@@ -63,8 +64,8 @@ class LazyGroup(click.Group):
 def group() -> None:
     """Which implementation of this PyTorch component is faster here, by how much, and is it right?
 
-    Start with `benchbench run`. Exit codes: 0 fine, 1 a contender is wrong or failed, 2 usage,
-    3 a plugin failed under --strict.
+    Start with `benchbench run`. Exit codes: 0 fine, 1 a contender is wrong or failed or a
+    gate found it slower, 2 usage, 3 a plugin failed under --strict, 4 an inconclusive gate.
     """
 
 

@@ -160,7 +160,7 @@ def command(
         description,
         patterns,
         preset=preset,
-        axes=_parse_axes(axes),
+        axes=parse_axes(axes),
         contenders=contenders,
         device=device,
         seed=seed,
@@ -230,7 +230,8 @@ def _refuse_selection() -> None:
         )
 
 
-def _parse_axes(given: Sequence[str]) -> dict[str, list[str]]:
+def parse_axes(given: Sequence[str]) -> dict[str, list[str]]:
+    """``dtype=float32,bfloat16`` of each ``--axis``, by axis."""
     axes: dict[str, list[str]] = {}
     for text in given:
         axis, sign, values = text.partition("=")

@@ -1,0 +1,158 @@
+"""Verdicts on many cases at several looks, with an error rate that is fixed beforehand. Pure.
+
+Each case is tested by its processes: how many of their log-ratios lie beyond a bound. That count is
+binomial whatever the noise looks like (the sign test; W. J. Conover, Practical Nonparametric
+Statistics, 3rd ed., section 3.4), so a process that a neighbour ruined counts once, however far
+off it is. A sum of signed ranks would give it the largest rank: with 3 ruined processes of 24 and
+a true slow-down of 5 % its p is 0.01, that of the sign test 0.0001.
+
+Looks share out the error (Bonferroni over looks), and cases share each look's part by Holm's method
+(S. Holm, Scandinavian Journal of Statistics 6, 1979, pages 65 to 70), so the chance of any false
+verdict in the family over all looks is at most ``alpha``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from benchbench.stats import Interval, order_statistic_interval
+from benchbench.verdict import MARGIN
+
+K = TypeVar("K", bound=Hashable)
+Standing = Literal["slower", "faster", "same", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Fixed before the first process starts.
+
+    The sign test has floors: 9 processes reach ``p = 1/512`` at best, so a first look at 9 can
+    decide a case by itself but rarely in a large family; 16 reach ``1/65536``.
+
+    Raises:
+        ValueError: a field makes no sense; the text names it.
+    """
+
+    looks: tuple[int, ...] = (9, 16, 24)
+    """Processes so far at each look."""
+    margin: float = MARGIN
+    alpha: float = 0.01
+    """Chance of any false "slower" in the family, over all looks; the same for "faster"."""
+    beta: float = 0.01
+    """Chance for one case to be called "same", or not slower, when it is beyond the margin."""
+    spending: tuple[float, ...] = (0.2, 0.3, 0.5)
+    """Share of ``alpha`` and ``beta`` at each look. The first share of 0.01 is just above the floor
+    of 9 processes; the last look has most, since it has the most evidence."""
+
+    def __post_init__(self) -> None:
+        if not self.looks or list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 1:
+            raise ValueError(f"looks must be rising counts of processes, not {self.looks}")
+        if len(self.spending) != len(self.looks) or not math.isclose(sum(self.spending), 1.0):
+            raise ValueError(f"spending must be a share for each look, in all 1: {self.spending}")
+        if not all(0 < value < 0.5 for value in (self.alpha, self.beta)):
+            raise ValueError(f"alpha and beta lie between 0 and 0.5: {self.alpha}, {self.beta}")
+        if self.margin <= 0:
+            raise ValueError(f"margin must be above 0, it is {self.margin}")
+
+
+def evenly_rising(looks: int) -> tuple[float, ...]:
+    """Shares of the error for any number of looks: in proportion to 1, 2, 3, ..."""
+    total = looks * (looks + 1) / 2
+    return tuple((look + 1) / total for look in range(looks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What is known of one case after a look."""
+
+    word: Standing
+    look: int
+    """Index of the look at which it was decided, or of the last one taken."""
+    interval: Interval
+    """Of the ratio (candidate over baseline), at 95 %."""
+    adjusted: float
+    """Holm's p of the side on which the estimate lies (slower or faster), at this look."""
+    not_slower: bool
+    """A slow-down beyond the margin is excluded, be it the same or faster."""
+    processes: int = 0
+
+
+def sign_p(values: Sequence[float], bound: float) -> float:
+    """One-sided p of "the median is at most ``bound``": the chance of so many values above it.
+
+    A value on the bound counts against rejection.
+    """
+    above = sum(value > bound for value in values)
+    count = len(values)
+    return sum(math.comb(count, k) for k in range(above, count + 1)) / 2.0**count
+
+
+def holm(p_values: Mapping[K, float], family: int) -> dict[K, float]:
+    """Holm's adjusted p of each hypothesis, in a family of ``family`` (those absent have p = 1)."""
+    adjusted: dict[K, float] = {}
+    largest = 0.0
+    for rank, (key, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (max(family, len(p_values)) - rank) * p))
+        adjusted[key] = largest
+    return adjusted
+
+
+def decide(
+    logs: Mapping[K, Sequence[float]],
+    design: Design,
+    look: int,
+    earlier: Mapping[K, Decision] | None = None,
+    family: int | None = None,
+) -> dict[K, Decision]:
+    """Where each case stands at look ``look``.
+
+    Args:
+        logs: ``ln(candidate / baseline)`` of each process, for every case of the family. A case of
+            which processes were lost may have fewer than the look has.
+        design: of the whole sequence.
+        look: index into ``design.looks``.
+        earlier: decisions of the look before; those that are decided stand.
+        family: number of cases when it is larger than ``logs`` (some could not be measured).
+    """
+    earlier = earlier or {}
+    upper = math.log1p(design.margin)
+    open_cases = {
+        key: values
+        for key, values in logs.items()
+        if values and (key not in earlier or earlier[key].word == "undecided")
+    }
+    size = max(family or 0, len(logs))
+    alpha = design.alpha * design.spending[look]
+    beta = design.beta * design.spending[look]
+    slower = holm({key: sign_p(values, upper) for key, values in open_cases.items()}, size)
+    faster = holm({key: _below(values, -upper) for key, values in open_cases.items()}, size)
+    decisions = {key: earlier[key] for key in logs if key in earlier and key not in open_cases}
+    for key, values in open_cases.items():
+        under = _below(values, upper) <= beta
+        over = sign_p(values, -upper) <= beta
+        word: Standing = "undecided"
+        if slower[key] <= alpha:
+            word = "slower"
+        elif faster[key] <= alpha:
+            word = "faster"
+        elif under and over:
+            word = "same"
+        interval = order_statistic_interval(values).map(math.exp)
+        decisions[key] = Decision(
+            word=word,
+            look=look,
+            interval=interval,
+            adjusted=slower[key] if interval.estimate >= 1 else faster[key],
+            not_slower=word != "slower"
+            and (under or word == "faster" or (key in earlier and earlier[key].not_slower)),
+            processes=len(values),
+        )
+    return decisions
+
+
+def _below(values: Sequence[float], bound: float) -> float:
+    """One-sided p of "the median is at least ``bound``"."""
+    return sign_p([-value for value in values], -bound)

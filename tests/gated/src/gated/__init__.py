@@ -1,0 +1,1 @@
+"""A project that is not benchbench: what a gate is tried on."""

@@ -1,0 +1,135 @@
+"""Verdicts on a family of cases over several looks."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given, strategies as st
+from scipy import stats as scipy_stats
+
+from benchbench.sequential import Design, decide, evenly_rising, holm, sign_p
+
+DESIGN = Design()
+values = st.lists(st.floats(-1, 1), min_size=1, max_size=30)
+
+
+@given(values, st.floats(-1, 1))
+def test_the_sign_test_is_the_binomial_one(sample, bound):
+    above = sum(value > bound for value in sample)
+    expected = scipy_stats.binomtest(above, len(sample), alternative="greater").pvalue
+    assert sign_p(sample, bound) == pytest.approx(expected)
+
+
+def test_holm_of_a_textbook_example():
+    # Sorted p times 4, 3, 2, 1, made monotone.
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}, 4)
+    assert adjusted == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+
+
+@given(st.dictionaries(st.integers(), st.floats(0, 1), min_size=1), st.integers(0, 50))
+def test_holm_is_monotone_and_never_below_p(p_values, family):
+    adjusted = holm(p_values, family)
+    ordered = [adjusted[key] for key in sorted(p_values, key=p_values.__getitem__)]
+    assert ordered == sorted(ordered)
+    assert all(p_values[key] <= adjusted[key] <= 1 for key in p_values)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"looks": ()}, "looks"),
+        ({"looks": (9, 9, 16)}, "looks"),
+        ({"looks": (9,)}, "spending"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"beta": 0.6}, "beta"),
+        ({"margin": 0.0}, "margin"),
+        ({"spending": (0.5, 0.5, 0.5)}, "spending"),
+    ],
+)
+def test_a_design_that_makes_no_sense_is_refused(wrong, named):
+    with pytest.raises(ValueError, match=named):
+        Design(**wrong)
+
+
+@given(st.integers(1, 9))
+def test_shares_of_the_error_sum_to_one(looks):
+    shares = evenly_rising(looks)
+    assert math.isclose(sum(shares), 1) and list(shares) == sorted(shares)
+
+
+def simulate(effect, sd, count, rng, bad=0.0):
+    """Log-ratios of ``count`` processes; a share of them off by up to half, either way."""
+    logs = [math.log1p(effect) + rng.gauss(0, sd) for _ in range(count)]
+    return [x + rng.uniform(-0.5, 0.5) if rng.random() < bad else x for x in logs]
+
+
+def run(samples):
+    """Decisions after all looks."""
+    decisions = {}
+    for look, upto in enumerate(DESIGN.looks):
+        seen = {key: logs[:upto] for key, logs in samples.items()}
+        decisions = decide(seen, DESIGN, look, decisions)
+    return decisions
+
+
+@given(st.integers(0, 2**32), st.floats(-0.1, 0.1))
+def test_swapping_the_sides_swaps_the_verdict(seed, effect):
+    rng = random.Random(seed)
+    samples = {"a": simulate(effect, 0.01, 24, rng), "b": simulate(0, 0.01, 24, rng)}
+    swapped = {key: [-x for x in logs] for key, logs in samples.items()}
+    opposite = {"slower": "faster", "faster": "slower", "same": "same", "undecided": "undecided"}
+    ours, theirs = run(samples), run(swapped)
+    assert {key: opposite[d.word] for key, d in ours.items()} == {
+        key: d.word for key, d in theirs.items()
+    }
+
+
+@pytest.mark.parametrize(("sd", "bad"), [(0.005, 0.0), (0.015, 0.0), (0.008, 0.1)])
+def test_unchanged_code_is_never_slower(sd, bad):
+    rng = random.Random(1)
+    for _ in range(30):
+        found = run({case: simulate(0, sd, 24, rng, bad) for case in range(100)})
+        assert {d.word for d in found.values()} <= {"same", "undecided"}
+
+
+@pytest.mark.parametrize(
+    ("effect", "sd", "bad", "power"),
+    [
+        (0.05, 0.005, 0.0, 0.99),
+        (0.05, 0.015, 0.0, 0.90),
+        (0.05, 0.006, 0.1, 0.90),
+        (0.03, 0.005, 0.0, 0.85),
+        (0.10, 0.008, 0.0, 0.999),
+    ],
+)
+def test_a_slow_down_among_unchanged_cases_is_found(effect, sd, bad, power):
+    rng = random.Random(2)
+    words = []
+    for _ in range(20):
+        samples = {case: simulate(0, sd, 24, rng, bad) for case in range(50)}
+        samples |= {-case: simulate(effect, sd, 24, rng, bad) for case in range(1, 51)}
+        found = run(samples)
+        words += [found[-case].word for case in range(1, 51)]
+    assert words.count("slower") >= power * len(words)
+    assert words.count("same") <= 0.01 * len(words)
+    assert "faster" not in words
+
+
+def test_what_was_decided_stays_and_lost_processes_are_no_evidence():
+    sure = decide({"a": [0.001] * 9, "b": [0.0] * 3}, DESIGN, 0)
+    assert sure["a"].word == "same" and sure["a"].not_slower and sure["a"].processes == 9
+    assert sure["b"].word == "undecided" and not sure["b"].not_slower
+    later = decide({"a": [0.2] * 16, "b": [0.0] * 3}, DESIGN, 1, sure)
+    assert later["a"] == sure["a"] and later["b"].word == "undecided"
+
+
+def test_a_large_family_needs_more_processes():
+    logs = [0.05] * 9
+    assert decide({"a": logs}, DESIGN, 0)["a"].word == "slower"
+    assert decide({"a": logs}, DESIGN, 0, family=100)["a"].word == "undecided"
+    assert decide({"a": [0.05] * 16}, DESIGN, 1, family=100)["a"].word == "slower"
+
+
+def test_faster_or_the_same_is_not_slower_though_undecided():
+    decision = decide({"a": [-0.019, -0.03] * 4 + [-0.02]}, DESIGN, 0)["a"]
+    assert decision.word == "undecided" and decision.not_slower
