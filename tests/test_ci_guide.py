@@ -90,6 +90,15 @@ def follow(file: Path, job: str, clone: Path, environment: dict[str, str]) -> tu
     return 0, output
 
 
+def test_the_gate_passes_what_changes_no_code(clone: Path, environment: dict[str, str]) -> None:
+    (clone / "NOTES").write_text("words\n")
+    commit(clone, "words")
+    status, output = follow(GITHUB, "gate", clone, environment)
+    assert status == 0, output
+    assert "nothing was timed" in output
+    assert len(junit(clone / "gate.xml")) == 4
+
+
 def test_the_test_job_passes(clone: Path, environment: dict[str, str]) -> None:
     status, output = follow(GITHUB, "tests", clone, environment)
     assert status == 0, output

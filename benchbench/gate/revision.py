@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -101,12 +102,19 @@ def _pip(source: Path, site: Path, name: str, commit: str) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--no-compile", "--target", str(site)]
     attempts = [["--no-build-isolation"], []] if _builds_here(source) else [[]]
+    # Where pip installs by the user's own settings must not fight with where it is told to.
+    elsewhere = ("PIP_PREFIX", "PIP_USER", "PIP_TARGET", "PIP_ROOT")
+    environment = {k: v for k, v in os.environ.items() if k not in elsewhere}
     failure = ""
     for extra in attempts:
         shutil.rmtree(site, ignore_errors=True)
         try:
             done = subprocess.run(
-                [*command, *extra, str(source)], capture_output=True, text=True, timeout=PATIENCE
+                [*command, *extra, str(source)],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                env=environment,
             )
         except subprocess.TimeoutExpired:
             failure = f"pip took more than {PATIENCE:g} s"

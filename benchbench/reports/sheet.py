@@ -125,7 +125,7 @@ def _group(rows: Sequence[Row], varying: Sequence[str]) -> Group:
     others = [row for row in contenders if row.latency is None]
     same: dict[tuple[str, str], list[str]] = {}
     for row in sorted(others, key=lambda row: (row.status == "skipped", row.contender)):
-        reason = row.reason or "no reason was given"
+        reason = row.reason or ("checked, not timed" if row.status == "ok" else "no reason given")
         same.setdefault((_status_text(row), reason), []).append(row.contender)
     return Group(
         label=_axes_text(rows[0], varying),
