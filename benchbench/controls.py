@@ -6,14 +6,14 @@ control that took another path could not see that path's bias.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any
 
 from benchbench.catalog import Catalog
 from benchbench.contract import Implementation, Thunk
-from benchbench.sides import entrant_name, split_name
+from benchbench.sides import Copy, entrant_name, split_name
 
 NULL = "null"
 SLOWED = "slowed"
@@ -23,38 +23,60 @@ _TRIALS = 5
 _TRIAL_SECONDS = 2e-3
 
 
-def with_controls(catalog: Catalog, identities: Sequence[str]) -> Catalog:
-    """The catalogue with a null and a slowed copy of each named implementation."""
+def controls_of(identity: str, slower: float = SLOWDOWN) -> tuple[Copy, Copy]:
+    """The null and the positive control of an implementation, timed next to it.
+
+    Args:
+        identity: of the implementation, ``workload:name``.
+        slower: what the positive control is slowed by; well beyond the margin.
+    """
+    return (Copy(of=identity, suffix=NULL), Copy(of=identity, suffix=SLOWED, slower=slower))
+
+
+def with_copies(catalog: Catalog, copies: Sequence[Copy]) -> Catalog:
+    """The catalogue with copies of implementations; those of unknown ones are left out."""
     implementations = {name: dict(group) for name, group in catalog.implementations.items()}
     providers = dict(catalog.providers)
-    for group in implementations.values():
-        for item in list(group.values()):
-            if item.id not in identities:
-                continue
-            for control in (null(item), slowed(item)):
-                group[control.name] = control
-                providers[control.id] = providers[item.id]
+    known = {item.id: item for group in implementations.values() for item in group.values()}
+    paired: dict[str, str] = {}
+    for asked in copies:
+        item = known.get(asked.of)
+        if item is None:
+            continue
+        made = copied(item, asked)
+        implementations[item.workload][made.name] = made
+        providers[made.id] = providers[item.id]
+        if not asked.pair:
+            paired[item.id] = made.pair
+    for identity, pair in paired.items():
+        item = known[identity]
+        implementations[item.workload][item.name] = replace(item, pair=pair)
     return replace(catalog, implementations=implementations, providers=providers)
 
 
-def null(item: Implementation) -> Implementation:
+def copied(item: Implementation, asked: Copy) -> Implementation:
     """The same implementation once more."""
     contender, _ = split_name(item.name)
-    return replace(item, name=entrant_name(contender, NULL), pair=item.pair or contender)
+    build = slowed(item.build, asked.slower) if asked.slower else item.build
+    return replace(
+        item,
+        name=entrant_name(contender, asked.suffix),
+        build=build,
+        pair=asked.pair or item.pair or contender,
+    )
 
 
-def slowed(item: Implementation, by: float = SLOWDOWN) -> Implementation:
-    """The same implementation, whose every call then spins for ``by`` of its own duration.
+def slowed(build: Callable[[Any], Thunk], by: float) -> Callable[[Any], Thunk]:
+    """A build whose thunk spins for ``by`` of its own duration after each call.
 
     How long a call takes is measured when the contender is built, on a thunk of its own (a state
     must start fresh): the least of some short runs, so that a neighbour cannot make the control
     slower than it says.
     """
-    contender, _ = split_name(item.name)
 
-    def build(inputs: Any) -> Thunk:
-        spin = round(by * _duration(item.build(inputs)))
-        thunk = item.build(inputs)
+    def build_slowed(inputs: Any) -> Thunk:
+        spin = round(by * _duration(build(inputs)))
+        thunk = build(inputs)
 
         def slow() -> Any:
             output = thunk()
@@ -65,9 +87,7 @@ def slowed(item: Implementation, by: float = SLOWDOWN) -> Implementation:
 
         return slow
 
-    return replace(
-        item, name=entrant_name(contender, SLOWED), build=build, pair=item.pair or contender
-    )
+    return build_slowed
 
 
 def _duration(thunk: Thunk) -> float:

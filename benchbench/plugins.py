@@ -25,7 +25,7 @@ from benchbench import hookspecs
 from benchbench.catalog import Catalog, Contribution, assemble
 from benchbench.contract import PluginInfo, Provider
 from benchbench.errors import PluginError, UsageError, suggestion
-from benchbench.sides import Side
+from benchbench.sides import Copy, Side
 
 GROUP = "benchbench"
 FAULTS = (Exception, SystemExit)
@@ -40,8 +40,8 @@ class LoaderOptions:
     blocked: tuple[str, ...] = ()
     sides: tuple[Side, ...] = ()
     """Builds of one project to load beside each other."""
-    controls: tuple[str, ...] = ()
-    """Implementations (ids) of which a null and a positive control are derived."""
+    controls: tuple[Copy, ...] = ()
+    """Implementations that take part once more, as controls; see ``benchbench.controls``."""
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> LoaderOptions:
@@ -52,7 +52,7 @@ class LoaderOptions:
             allowed=None if allowed is None else tuple(allowed),
             blocked=tuple(data.get("blocked", ())),
             sides=tuple(Side.from_json(side) for side in data.get("sides", ())),
-            controls=tuple(data.get("controls", ())),
+            controls=tuple(Copy.from_json(copy) for copy in data.get("controls", ())),
         )
 
     def admits(self, *names: str) -> bool:
@@ -212,9 +212,9 @@ def load(options: LoaderOptions, announce: Callable[[str], None] | None = None) 
             catalog, info = load_side(side, catalog, announce)
             infos.append(info)
     if options.controls:
-        from benchbench.controls import with_controls
+        from benchbench.controls import with_copies
 
-        catalog = with_controls(catalog, options.controls)
+        catalog = with_copies(catalog, options.controls)
     for provider, reason in faults:
         for entry in entries:
             if entry.provider == provider:

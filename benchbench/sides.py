@@ -1,4 +1,5 @@
-"""A build of a project, described so that a worker can import it beside another one. Pure."""
+"""A build of a project, described so that a worker can import it beside another one; and copies of
+implementations, which calibrate what is measured. Pure."""
 
 from __future__ import annotations
 
@@ -35,6 +36,25 @@ class Side:
             locations=tuple((name, path) for name, path in data.get("locations", ())),
             plugins=tuple((name, target) for name, target in data.get("plugins", ())),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """An implementation that takes part once more, as it is or slowed."""
+
+    of: str
+    """Id of the implementation, ``workload:name``."""
+    suffix: str
+    """The copy of ``workload:gelu`` is the contender ``gelu@suffix``."""
+    slower: float = 0.0
+    """Share of its own duration by which each call is prolonged."""
+    pair: str = ""
+    """Next to whom it is timed; the implementation's own pair, or itself, when empty."""
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Copy:
+        """The copy that ``to_json`` wrote."""
+        return Copy(**data)
 
 
 def entrant_name(contender: str, side: str) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from benchbench.gate.report import GateReport
     from benchbench.gate.select import Selection
     from benchbench.sequential import Design
+    from benchbench.sides import Copy
 
 INCONCLUSIVE = 4
 _CODES = {"passed": 0, "failed": 1, "inconclusive": INCONCLUSIVE}
@@ -138,7 +139,7 @@ def command(
     )
     unchanged = _unchanged(candidate, baseline, description)
     selection = select(planned, description, unchanged, seed, _asked_for(planned, contenders))
-    options = replace(options, controls=_control_ids(selection, planned))
+    options = replace(options, controls=_controls(selection, planned))
     settings = Settings(
         preset=preset,
         processes=design.looks[-1],
@@ -292,18 +293,15 @@ def _unchanged(candidate: Build, baseline: Build, description: Description) -> A
     return unchanged
 
 
-def _control_ids(selection: Selection, planned: Sequence[PlannedCase]) -> tuple[str, ...]:
+def _controls(selection: Selection, planned: Sequence[PlannedCase]) -> tuple[Copy, ...]:
+    from benchbench.controls import controls_of
     from benchbench.sides import BASELINE, entrant_name
 
     workloads = {item.case.id: item.case.workload for item in planned}
-    return tuple(
-        sorted(
-            {
-                f"{workloads[case]}:{entrant_name(name, BASELINE)}"
-                for case, name in selection.controls
-            }
-        )
-    )
+    identities = {
+        f"{workloads[case]}:{entrant_name(name, BASELINE)}" for case, name in selection.controls
+    }
+    return tuple(copy for identity in sorted(identities) for copy in controls_of(identity))
 
 
 def _execute(
