@@ -27,6 +27,20 @@ def usable_cores(cpus: Path = _CPUS, cgroup: Path = _CGROUP) -> int:
     return max(1, count if quota is None else min(count, int(quota)))
 
 
+def physical_cpus(count: int, cpus: Path = _CPUS) -> tuple[int, ...]:
+    """One allowed processor of each of ``count`` cores, the last ones first: interrupts and other
+    work of the system tend to be on the first. Fewer where there are fewer; none where processes
+    cannot be pinned.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return ()
+    cores: dict[str, int] = {}
+    for cpu in allowed_cpus():
+        siblings = cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        cores.setdefault(_read(siblings) or str(cpu), cpu)
+    return tuple(sorted(sorted(cores.values())[-count:]))
+
+
 def _cpu_quota(cgroup: Path) -> float | None:
     """Processors' worth of time that the container grants, or None without a limit."""
     limit = _read(cgroup / "cpu.max").split()  # version 2

@@ -16,8 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
+from benchbench.comparison import shift_interval
 from benchbench.stats import Interval, order_statistic_interval
 from benchbench.verdict import MARGIN
 
@@ -100,8 +101,91 @@ def holm(p_values: Mapping[K, float], family: int) -> dict[K, float]:
     return adjusted
 
 
+class Contrast(Protocol):
+    """What the processes say of one case. All on the scale of ``ln(candidate / baseline)``."""
+
+    @property
+    def count(self) -> int:
+        """Processes, of the side that has fewer."""
+
+    def above(self, bound: float) -> float:
+        """One-sided p of "the truth is at most ``bound``"."""
+
+    def below(self, bound: float) -> float:
+        """One-sided p of "the truth is at least ``bound``"."""
+
+    def interval(self) -> Interval:
+        """Estimate and 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Each process measured both sides: the sign test on its log-ratios."""
+
+    logs: Sequence[float]
+
+    @property
+    def count(self) -> int:
+        """Processes."""
+        return len(self.logs)
+
+    def above(self, bound: float) -> float:
+        """See :class:`Contrast`."""
+        return sign_p(self.logs, bound)
+
+    def below(self, bound: float) -> float:
+        """See :class:`Contrast`."""
+        return sign_p([-value for value in self.logs], -bound)
+
+    def interval(self) -> Interval:
+        """Median with the order-statistic interval."""
+        return order_statistic_interval(self.logs)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Sides that were measured in different processes: the exact rank-sum test.
+
+    (Mann-Whitney; M. Hollander, D. A. Wolfe and E. Chicken, Nonparametric Statistical Methods, 3rd
+    ed., section 4.1.) It supposes that both sides spread alike.
+    """
+
+    baseline: Sequence[float]
+    candidate: Sequence[float]
+
+    @property
+    def count(self) -> int:
+        """Processes of the side that has fewer."""
+        return min(len(self.baseline), len(self.candidate))
+
+    def above(self, bound: float) -> float:
+        """See :class:`Contrast`."""
+        return self._p(bound, "greater")
+
+    def below(self, bound: float) -> float:
+        """See :class:`Contrast`."""
+        return self._p(bound, "less")
+
+    def _p(self, bound: float, alternative: str) -> float:
+        from scipy import stats
+
+        rank_sum: Any = stats.mannwhitneyu
+        shifted = [value - bound for value in self.candidate]
+        found = rank_sum(shifted, self.baseline, alternative=alternative, method="exact")
+        return float(found.pvalue)
+
+    def interval(self) -> Interval:
+        """Hodges-Lehmann shift with the interval that inverts the test."""
+        return shift_interval(self.baseline, self.candidate)
+
+
+def least_p(baseline: int, candidate: int) -> float:
+    """Smallest p that :class:`Ranks` can give with so many processes on each side."""
+    return 1.0 / math.comb(baseline + candidate, candidate)
+
+
 def decide(
-    logs: Mapping[K, Sequence[float]],
+    logs: Mapping[K, Sequence[float] | Contrast],
     design: Design,
     look: int,
     earlier: Mapping[K, Decision] | None = None,
@@ -110,8 +194,9 @@ def decide(
     """Where each case stands at look ``look``.
 
     Args:
-        logs: ``ln(candidate / baseline)`` of each process, for every case of the family. A case of
-            which processes were lost may have fewer than the look has.
+        logs: ``ln(candidate / baseline)`` of each process, for every case of the family, or what
+            else is known of it. A case of which processes were lost may have fewer than the look
+            has.
         design: of the whole sequence.
         look: index into ``design.looks``.
         earlier: decisions of the look before; those that are decided stand.
@@ -120,19 +205,20 @@ def decide(
     earlier = earlier or {}
     upper = math.log1p(design.margin)
     open_cases = {
-        key: values
-        for key, values in logs.items()
-        if values and (key not in earlier or earlier[key].word == "undecided")
+        key: contrast
+        for key, given in logs.items()
+        if (contrast := _contrast(given)).count
+        and (key not in earlier or earlier[key].word == "undecided")
     }
     size = max(family or 0, len(logs))
     alpha = design.alpha * design.spending[look]
     beta = design.beta * design.spending[look]
-    slower = holm({key: sign_p(values, upper) for key, values in open_cases.items()}, size)
-    faster = holm({key: _below(values, -upper) for key, values in open_cases.items()}, size)
+    slower = holm({key: known.above(upper) for key, known in open_cases.items()}, size)
+    faster = holm({key: known.below(-upper) for key, known in open_cases.items()}, size)
     decisions = {key: earlier[key] for key in logs if key in earlier and key not in open_cases}
-    for key, values in open_cases.items():
-        under = _below(values, upper) <= beta
-        over = sign_p(values, -upper) <= beta
+    for key, known in open_cases.items():
+        under = known.below(upper) <= beta
+        over = known.above(-upper) <= beta
         word: Standing = "undecided"
         if slower[key] <= alpha:
             word = "slower"
@@ -140,7 +226,7 @@ def decide(
             word = "faster"
         elif under and over:
             word = "same"
-        interval = order_statistic_interval(values).map(math.exp)
+        interval = known.interval().map(math.exp)
         decisions[key] = Decision(
             word=word,
             look=look,
@@ -148,11 +234,10 @@ def decide(
             adjusted=slower[key] if interval.estimate >= 1 else faster[key],
             not_slower=word != "slower"
             and (under or word == "faster" or (key in earlier and earlier[key].not_slower)),
-            processes=len(values),
+            processes=known.count,
         )
     return decisions
 
 
-def _below(values: Sequence[float], bound: float) -> float:
-    """One-sided p of "the median is at least ``bound``"."""
-    return sign_p([-value for value in values], -bound)
+def _contrast(given: Sequence[float] | Contrast) -> Contrast:
+    return Signs(given) if isinstance(given, Sequence) else given

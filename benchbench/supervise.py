@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -185,7 +185,7 @@ class Execution:
         if self.total:
             self._progress(None, self.settings.processes - 1)
 
-    def steps(self, process: int) -> Iterator[PlannedCase]:
+    def steps(self, process: int) -> Generator[PlannedCase, None, None]:
         """Run the cases of one process in its own order; gives each when it has been run.
 
         Processes are run one after the other: they must not disturb each other's times.

@@ -15,6 +15,7 @@ from benchbench.contract import Case, PlannedCase, Result
 from benchbench.errors import UsageError
 from benchbench.gate import execute, project
 from benchbench.gate.identical import Sources
+from benchbench.gate.measured import Measured
 from benchbench.gate.report import FORMATS, Control, GateReport, Line
 from benchbench.gate.select import Selection
 from benchbench.records import to_json
@@ -121,7 +122,7 @@ def record(side, process=0, **fields):
 
 
 def measured(*records):
-    found = execute.Measured()
+    found = Measured()
     for item in records:
         found.take(item)
     return found
@@ -175,7 +176,7 @@ def test_controls_must_come_out_as_they_must(null, slowed, good):
         for name, word in (("null", null), ("slowed", slowed))
         if word
     }
-    assert [c.ok for c in execute.judge_controls(SELECTION, decisions)] == good
+    assert [c.ok for c in execute.judge_controls(SELECTION, decisions, 0.05)] == good
 
 
 FACTS = {"mode": "m", "margin": 0.02, "alpha": 0.01, "looks": (9,), "candidate": "c",
@@ -285,7 +286,7 @@ def gated(tmp_path_factory):
             cwd=source, env=environment, capture_output=True, text=True,
         )  # fmt: skip
 
-    gate.install, gate.source, gate.folder = install, source, folder
+    gate.install, gate.source, gate.environment = install, source, environment
     return gate
 
 
@@ -302,6 +303,7 @@ def test_a_contender_that_became_slower_is_found_and_an_unchanged_one_is_not_tim
     assert lines["plain"]["word"] == "unchanged"
     assert lines["eager"]["word"] in ("same", "inconclusive", "not slower")
     assert "slowed by 5 %" in done.stdout and "against itself" in done.stdout
+    assert "both builds in one worker" in done.stdout
 
 
 @pytest.mark.slow
@@ -320,6 +322,10 @@ def test_a_change_that_no_contender_reads_is_green_without_timing(gated):
     ("arguments", "words"),
     [
         ((), "give one baseline"),
+        (("--baseline-rev", "HEAD", "--baseline", "last"), "give one baseline"),
+        (("--baseline", "last"), "cannot be baselines"),
+        (("--baseline", "last", "--preset", "full"), "preset cannot be given"),
+        (("--baseline-rev", "HEAD", "--timer", "instructions", "--threads", "2"), "one thread"),
         (("--baseline-rev", "nonsense"), "has no revision 'nonsense'"),
         (("--baseline-rev", "HEAD", "gated/scaled"), "Did you mean 'gated/scale'"),
         (("--baseline-rev", "HEAD", "-c", "our"), "Did you mean 'ours'?"),
@@ -335,7 +341,7 @@ def test_a_gate_that_would_compare_nothing_is_an_error(gated, arguments, words):
 
 
 @pytest.mark.slow
-def test_a_build_that_registers_operators_is_not_loaded_twice(gated):
+def test_a_build_that_registers_operators_runs_in_a_process_of_its_own(gated, tmp_path):
     bench = gated.source / "src" / "gated" / "bench.py"
     before = bench.read_text()
     bench.write_text(
@@ -343,9 +349,57 @@ def test_a_build_that_registers_operators_is_not_loaded_twice(gated):
         "def twice(x: torch.Tensor) -> torch.Tensor:\n    return x * 2.0\n"
     )
     gated.install()
-    done = gated("--baseline-rev", "HEAD", *FAST)
+    emitted = tmp_path / "gate.json"
+    arguments = ("--baseline-rev", "HEAD~1", "-c", "ours", *FAST)
+    done = gated(*arguments, "--emit", f"json={emitted}")
     bench.write_text(before)
     gated.install()
-    assert done.returncode == 1
-    assert "cannot be loaded beside another build" in done.stderr
-    assert "registers torch operators in the namespace 'gated'" in done.stderr
+    assert done.returncode in (1, 4), done.stdout + done.stderr  # 4: a control lost to a neighbour
+    report = json.loads(emitted.read_text())
+    assert "registers torch operators in the namespace 'gated'" in report["notes"][0]
+    assert "two processes in turn" in report["mode"] and report["margin"] == 0.05
+    (line,) = report["lines"]
+    assert line["word"] == "slower" and line["ratio"]["low"] > 1.05 and line["processes"] == 9
+    assert len(report["controls"]) == 2 and all(c["ratio"] for c in report["controls"])
+
+
+@pytest.mark.slow
+def test_a_stored_run_is_a_baseline_by_its_ratios(gated, tmp_path):
+    def bench(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "benchbench", *arguments],
+            cwd=gated.source, env=gated.environment, capture_output=True, text=True,
+        )  # fmt: skip
+
+    subprocess.run([*GIT, "checkout", "-q", "HEAD~1"], cwd=gated.source, check=True)
+    gated.install()
+    store = f"--store={tmp_path / 'store'}"
+    few = bench("run", store, "-n", "2", "--budget", "0.02", "--threads", "1")
+    assert few.returncode == 0, few.stderr
+    refused = gated("--baseline", "last", store)
+    assert refused.returncode == 2 and "has 2 processes" in refused.stderr
+    run = bench("run", store, "-n", "9", "--budget", "0.02", "--threads", "1")
+    assert run.returncode == 0, run.stderr
+    subprocess.run([*GIT, "checkout", "-q", "-"], cwd=gated.source, check=True)
+    gated.install()
+    emitted = tmp_path / "gate.json"
+    done = gated("--baseline", "last", store, "--looks", "9", "--emit", f"json={emitted}")
+    assert done.returncode in (1, 4), done.stdout + done.stderr
+    report = json.loads(emitted.read_text())
+    lines = {line["contender"]: line for line in report["lines"]}
+    assert lines["ours"]["word"] == "slower" and lines["ours"]["ratio"]["estimate"] > 1.05
+    assert lines["eager"]["word"] == "skipped"
+    assert any("of their time then" in note for note in report["notes"])
+
+    (path,) = (tmp_path / "store").rglob(f"*{report['run']}*.jsonl")
+    text = path.read_text()
+    foreign = tmp_path / "foreign.jsonl"
+    header, rest = text.split("\n", 1)
+    data = json.loads(header)
+    data["environment"]["cpu"] = "another processor"
+    foreign.write_text(json.dumps(data) + "\n" + rest)
+    refused = gated("--baseline", str(foreign), store)
+    assert refused.returncode == 2 and "another processor" in refused.stderr
+    forced = gated("--baseline", str(foreign), store, "--force", "--looks", "9")
+    assert forced.returncode in (0, 4), forced.stdout + forced.stderr
+    assert "the machines differ: cpu: another processor against" in forced.stdout

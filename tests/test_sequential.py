@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats as scipy_stats
 
-from benchbench.sequential import Design, decide, evenly_rising, holm, sign_p
+from benchbench.sequential import Design, Ranks, decide, evenly_rising, holm, least_p, sign_p
 
 DESIGN = Design()
 values = st.lists(st.floats(-1, 1), min_size=1, max_size=30)
@@ -133,3 +133,26 @@ def test_a_large_family_needs_more_processes():
 def test_faster_or_the_same_is_not_slower_though_undecided():
     decision = decide({"a": [-0.019, -0.03] * 4 + [-0.02]}, DESIGN, 0)["a"]
     assert decision.word == "undecided" and decision.not_slower
+
+
+# Sides that were measured in different processes.
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=12, unique=True), st.floats(-0.5, 0.5))
+def test_ranks_are_antisymmetric_and_have_the_floor_of_their_counts(sample, bound):
+    one, other = sample, [value + 5.0 for value in sample]
+    ranks, turned = Ranks(one, other), Ranks(other, one)
+    assert ranks.above(bound) == pytest.approx(least_p(len(one), len(other)))
+    assert ranks.above(bound) == pytest.approx(turned.below(-bound))
+    assert ranks.interval().estimate == pytest.approx(5.0, abs=2.0)
+
+
+def test_ranks_decide_like_signs_do_by_margin_and_family():
+    rng = random.Random(3)
+    then = [rng.gauss(0, 0.005) for _ in range(9)]
+    logs = {shift: [rng.gauss(shift, 0.005) for _ in range(9)] for shift in (0.0, 0.1, -0.1)}
+    design = Design(looks=(9,), spending=(1.0,), margin=0.05)
+    found = decide({shift: Ranks(then, now) for shift, now in logs.items()}, design, 0)
+    assert [found[shift].word for shift in (0.0, 0.1, -0.1)] == ["same", "slower", "faster"]
+    few = decide({0: Ranks(then[:3], logs[0.1])}, design, 0, family=100)
+    assert few[0].word == "undecided"

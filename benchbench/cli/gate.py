@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,25 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchbench.catalog import Description
 from benchbench.cli.common import (
-    choose_engine,
+    describe,
     loader_options,
     plugin_options,
     report_failures,
     store_option,
     without,
 )
-from benchbench.contract import PlannedCase, Settings
+from benchbench.contract import Settings
 from benchbench.errors import BenchbenchError, UsageError, suggestion
 from benchbench.plugins import LoaderOptions, check_names, find
 
 if TYPE_CHECKING:
-    from benchbench.gate.project import Build
+    from benchbench.gate.methods import Asked, Method
     from benchbench.gate.report import GateReport
-    from benchbench.gate.select import Selection
     from benchbench.sequential import Design
-    from benchbench.sides import Copy
 
 INCONCLUSIVE = 4
 _CODES = {"passed": 0, "failed": 1, "inconclusive": INCONCLUSIVE}
@@ -41,12 +37,20 @@ _CODES = {"passed": 0, "failed": 1, "inconclusive": INCONCLUSIVE}
 @click.option(
     "--baseline-python", metavar="PATH", help="Compare with the project in another environment."
 )
+@click.option("--baseline", metavar="RUN", help="Compare with a stored run: an id, 'last', a path.")
+@click.option("--force", is_flag=True, help="Accept a stored run of another machine.")
+@click.option("--in-turn", is_flag=True, help="One process for each build, whatever is possible.")
 @click.option("--project", metavar="NAME", help="Distribution under test. Default: the one here.")
 @click.option("--preset", "-p", default="quick", show_default=True, help="quick, standard or full.")
 @click.option("--contender", "-c", "contenders", multiple=True, metavar="NAME", help="Repeatable.")
 @click.option("--axis", "-a", "axes", multiple=True, metavar="AXIS=V1,V2", help="Repeatable.")
 @click.option("--looks", default="9,16,24", show_default=True, help="Processes at each look.")
-@click.option("--margin", type=click.FloatRange(0, min_open=True), default=0.02, show_default=True)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, min_open=True),
+    default=None,
+    help="Default: 0.02 in one process, 0.05 otherwise, 0.005 for instructions.",
+)
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
@@ -62,6 +66,7 @@ _CODES = {"passed": 0, "failed": 1, "inconclusive": INCONCLUSIVE}
     help="Timed seconds for each case and process.",
 )
 @click.option("--threads", type=click.IntRange(0), default=0, help="Default: physical cores.")
+@click.option("--timer", default="auto", show_default=True, help="wall, instructions, a plugin's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--allow-inconclusive", is_flag=True, help="Exit with 0 where nothing is decided.")
 @click.option(
@@ -77,15 +82,19 @@ def command(
     patterns: tuple[str, ...],
     baseline_rev: str | None,
     baseline_python: str | None,
+    baseline: str | None,
+    force: bool,
+    in_turn: bool,
     project: str | None,
     preset: str,
     contenders: tuple[str, ...],
     axes: tuple[str, ...],
     looks: str,
-    margin: float,
+    margin: float | None,
     alpha: float,
     budget: float,
     threads: int,
+    timer: str,
     seed: int,
     allow_inconclusive: bool,
     emits: tuple[str, ...],
@@ -97,70 +106,43 @@ def command(
     """Compare the project as it is installed here with an earlier build of it.
 
     Both builds are loaded into the same fresh processes, read the same inputs and are timed in
-    turn. Exit codes: 0 nothing is slower, 1 something is slower, wrong or failed, 2 usage,
+    turn; where one process cannot hold both, two processes take turns. A stored run is measured
+    again here. Exit codes: 0 nothing is slower, 1 something is slower, wrong or failed, 2 usage,
     4 inconclusive.
 
     \b
     benchbench gate --baseline-rev origin/main
     benchbench gate activations -c mine --baseline-python ../old/bin/python
+    benchbench gate --baseline last
     """
     from benchbench.cli.run import parse_axes
-    from benchbench.plan import plan
+    from benchbench.gate.methods import Asked
 
     started = time.monotonic()
     targets = _targets(emits)
-    design = _design(looks, margin, alpha)
+    if sum(given is not None for given in (baseline_rev, baseline_python, baseline)) != 1:
+        raise UsageError(
+            "give one baseline: --baseline-rev REV, --baseline-python PATH or --baseline RUN"
+        )
+    asked = Asked(
+        patterns=patterns,
+        preset=preset,
+        contenders=contenders,
+        axes=parse_axes(axes),
+        margin=margin,
+        settings=_settings(preset, budget, threads, timer, seed),
+    )
     options = loader_options(files, blocked)
     check_names(options, find(options))
-    candidate, baseline = _builds(project, baseline_rev, baseline_python, options.files)
-    options = replace(options, sides=(candidate.side, baseline.side))
-    description = _describe(options)
-    sides = [p for p in description.plugins if "@" in p.provider.plugin]
-    report_failures(
-        replace(description, plugins=tuple(p for p in description.plugins if p not in sides)),
-        strict=strict,
-    )
-    for side in sides:
-        if side.status == "failed":
-            raise BenchbenchError(
-                f"{side.reason}. Run both builds on their own with `benchbench run` and compare "
-                "the runs with `benchbench compare`"
-            )
-    options = without(options, description.blocked)
-    from benchbench.gate.select import ordinary, select
-
-    planned = plan(
-        ordinary(description),
-        patterns,
-        preset=preset,
-        axes=parse_axes(axes),
-        contenders=contenders,
-        seed=seed,
-    )
-    unchanged = _unchanged(candidate, baseline, description)
-    selection = select(planned, description, unchanged, seed, _asked_for(planned, contenders))
-    options = replace(options, controls=_controls(selection, planned))
-    settings = Settings(
-        preset=preset,
-        processes=design.looks[-1],
-        budget=budget,
-        warmup=0.05,
-        sample_seconds=0.003,
-        min_passes=4,
-        threads=threads,
-        seed=seed,
-        roof=False,
-    )
-    report = _execute(
-        selection,
-        design,
-        settings,
-        options,
-        description,
-        (candidate, baseline),
-        store_directory,
-        started,
-    )
+    design = _design(looks, alpha)
+    if baseline is not None:
+        _refuse_with_a_run()
+        method, texts = _stored(asked, baseline, options, design, store_directory, force)
+    else:
+        method, texts = _built(asked, project, baseline_rev, baseline_python, options, in_turn)
+    report_failures(method.description, strict=strict)
+    design = replace(design, margin=method.margin if margin is None else margin)
+    report = _execute(method, design, texts, store_directory, started)
     from benchbench.gate.report import FORMATS, render_text
 
     click.echo(render_text(report))
@@ -191,13 +173,35 @@ def _targets(emits: Sequence[str]) -> list[tuple[str, Path]]:
     return targets
 
 
-def _design(looks: str, margin: float, alpha: float) -> Design:
+def _settings(preset: str, budget: float, threads: int, timer: str, seed: int) -> Settings:
+    import os
+
+    from benchbench.timers import instructions_launch as instructions
+
+    if timer == instructions.TIMER:
+        instructions.route(os.environ)  # why it cannot be, before anything else is waited for
+    return instructions.suited(
+        Settings(
+            preset=preset,
+            budget=budget,
+            warmup=0.05,
+            sample_seconds=0.003,
+            min_passes=4,
+            threads=threads,
+            timer=timer,
+            seed=seed,
+            roof=False,
+        )
+    )
+
+
+def _design(looks: str, alpha: float) -> Design:
     from benchbench.sequential import Design, evenly_rising
 
     try:
         counts = tuple(int(part) for part in looks.split(","))
         spending = Design.spending if len(counts) == 3 else evenly_rising(len(counts))
-        design = Design(looks=counts, margin=margin, alpha=alpha, spending=spending)
+        design = Design(looks=counts, alpha=alpha, spending=spending)
     except ValueError as error:
         raise UsageError(f"--looks {looks}: {error}") from error
     if design.looks[-1] < 9:
@@ -208,139 +212,111 @@ def _design(looks: str, margin: float, alpha: float) -> Design:
     return design
 
 
-def _builds(
-    name: str | None, revision: str | None, interpreter: str | None, files: Sequence[str]
-) -> tuple[Build, Build]:
-    from benchbench.catalog_cache import cache_directory
-    from benchbench.gate.identical import Sources
-    from benchbench.gate.interpreter import ask, interpreter_build
-    from benchbench.gate.project import find_project, installed_build
-    from benchbench.gate.revision import revision_build
-    from benchbench.sides import CANDIDATE
-
-    if (revision is None) == (interpreter is None):
-        raise UsageError("give one baseline: --baseline-rev REV or --baseline-python PATH")
-    project = find_project(name, Path.cwd())
-    candidate = installed_build(project, files, CANDIDATE)
-    if revision is not None:
-        click.echo(f"installing {project.name} at {revision} (once) ...", err=True)
-        baseline = revision_build(project, revision, files, cache_directory())
-    else:
-        assert interpreter is not None
-        hints = [top for top, _ in candidate.side.locations]
-        baseline = interpreter_build(project, interpreter, files, hints)
-        here = ask(sys.executable, project.name, hints)["facts"]
-        differing = [
-            f"{what} {here.get(what) or 'absent'} here, {there or 'absent'} there"
-            for what, there in baseline.facts.items()
-            if here.get(what) != there and what != project.name
-        ]
-        if differing:
-            raise UsageError(
-                "the environments differ in more than the project, so both builds cannot run in "
-                f"one process: {'; '.join(differing)}. Install the same versions in both, or "
-                "compare two stored runs with `benchbench compare`"
-            )
-    for build in (candidate, baseline):
-        by_name = Sources(dict(build.side.locations)).imports_by_name()
-        if by_name:
-            raise UsageError(
-                f"{build.text} imports modules by name at run time ({', '.join(by_name[:3])}), so "
-                "its two builds cannot be kept apart in one process. Compare two stored runs "
-                "with `benchbench compare`"
-            )
-    return candidate, baseline
+def _refuse_with_a_run() -> None:
+    """A stored run brings its own selection and settings along."""
+    context = click.get_current_context()
+    fixed = ("preset", "axes", "budget", "threads", "timer", "seed", "project", "in_turn")
+    given = [
+        name
+        for name in fixed
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(
+            f"--baseline RUN measures what the run measured in the way it did, so "
+            f"{', '.join(given)} cannot be given; workloads and contenders can"
+        )
 
 
-def _describe(options: LoaderOptions) -> Description:
-    from benchbench import supervise
-    from benchbench.engines.local import LocalEngine
-
-    click.echo("loading both builds ...", err=True)
-    return Description.from_json(supervise.describe(LocalEngine(), options, Settings()))
+Texts = tuple[str, str]
+"""What the candidate and the baseline are, for people."""
 
 
-def _asked_for(planned: Sequence[PlannedCase], contenders: Sequence[str]) -> list[str]:
-    from fnmatch import fnmatchcase
+def _built(
+    asked: Asked,
+    project: str | None,
+    revision: str | None,
+    interpreter: str | None,
+    options: LoaderOptions,
+    in_turn: bool,
+) -> tuple[Method, Texts]:
+    from benchbench.gate.beside import Beside, Conflict, margin_of
+    from benchbench.gate.builds import resolve
+    from benchbench.gate.in_turn import InTurn
 
-    names = {name for item in planned for name in item.contenders}
-    return [name for name in names if any(fnmatchcase(name, c) for c in contenders)]
+    def say(text: str) -> None:
+        click.echo(text, err=True)
 
-
-def _unchanged(candidate: Build, baseline: Build, description: Description) -> Any:
-    from benchbench.gate.identical import Sources
-    from benchbench.sideload import prefix
-    from benchbench.sides import entrant_name
-
-    sources = {b.side.name: Sources(dict(b.side.locations)) for b in (candidate, baseline)}
-    digests: dict[tuple[str, str], str] = {}
-
-    def digest(build: Build, workload: str, contender: str) -> str:
-        side = build.side.name
-        info = description.workloads[workload].contenders[entrant_name(contender, side)]
-        module = info.module.removeprefix(prefix(side))
-        if module.startswith("file_"):
-            return ""  # a one-file plugin: always timed
-        key = (side, module)
-        if key not in digests:
-            digests[key] = sources[side].digest(module)
-        return digests[key]
-
-    def unchanged(workload: str, contender: str) -> bool:
-        here = digest(candidate, workload, contender)
-        return bool(here) and here == digest(baseline, workload, contender)
-
-    return unchanged
+    builds = resolve(project, revision, interpreter, options.files, say)
+    texts = (builds.candidate.text, builds.baseline.text)
+    why = "--in-turn asks for it" if in_turn else builds.obstacle
+    if not why:
+        say("loading both builds ...")
+        try:
+            return Beside(asked, builds, options, margin_of(asked.settings.timer)), texts
+        except Conflict as conflict:
+            why = str(conflict)
+    say(f"two processes in turn, since the builds do not run in one: {why}")
+    return InTurn(asked, builds, options, why), texts
 
 
-def _controls(selection: Selection, planned: Sequence[PlannedCase]) -> tuple[Copy, ...]:
-    from benchbench.controls import controls_of
-    from benchbench.sides import BASELINE, entrant_name
+def _stored(
+    asked: Asked,
+    baseline: str,
+    options: LoaderOptions,
+    design: Design,
+    store_directory: Path | None,
+    force: bool,
+) -> tuple[Method, Texts]:
+    from benchbench import machine, store
+    from benchbench.gate.stored import Stored, settings_of
 
-    workloads = {item.case.id: item.case.workload for item in planned}
-    identities = {
-        f"{workloads[case]}:{entrant_name(name, BASELINE)}" for case, name in selection.controls
-    }
-    return tuple(copy for identity in sorted(identities) for copy in controls_of(identity))
+    run = store.read(store.find(store_directory or store.default_directory(), baseline))
+    description = describe(options)
+    method = Stored(
+        replace(asked, settings=settings_of(run, asked.settings)),
+        run,
+        description,
+        without(options, description.blocked),
+        force=force,
+        environment=machine.environment(),
+        design=design,
+    )
+    then = run.header.get("environment", {}).get("commit", "")
+    return method, (
+        "what is installed here",
+        f"run {run.id} of {run.header.get('started', '?')}" + (f" (commit {then})" if then else ""),
+    )
 
 
 def _execute(
-    selection: Selection,
+    method: Method,
     design: Design,
-    settings: Settings,
-    options: LoaderOptions,
-    description: Description,
-    builds: tuple[Build, Build],
+    texts: Texts,
     store_directory: Path | None,
     started: float,
 ) -> GateReport:
     """Measure and store what has to be timed, and conclude."""
-    from benchbench import machine, store
+    from benchbench import store
+    from benchbench.cli.job import run_header
     from benchbench.cli.progress import Progress
     from benchbench.gate import execute
     from benchbench.records import to_json
 
     facts: dict[str, Any] = {
-        "mode": "both builds in one worker, on the same inputs",
+        "mode": method.mode,
         "margin": design.margin,
         "alpha": design.alpha,
         "looks": design.looks,
-        "candidate": builds[0].text,
-        "baseline": builds[1].text,
+        "candidate": texts[0],
+        "baseline": texts[1],
     }
-    if not selection.cases:
+    if not method.selection.cases:
         note = "the code of every contender is the same in both builds, so nothing was timed"
-        return execute.conclude(selection.lines, (), notes=(note,), **facts)
-    baselines = {name: w.baseline for name, w in description.workloads.items()}
+        return execute.conclude(method.selection.lines, (), notes=(note,), **facts)
+    settings = replace(method.settings, processes=design.looks[-1])
     header: Mapping[str, Any] = {
-        "id": store.new_id(),
-        "started": store.now(),
-        "command": ["benchbench", *sys.argv[1:]],
-        "settings": to_json(settings),
-        "environment": machine.environment(),
-        "plugins": to_json(description.plugins),
-        "plugin_options": to_json(options),
-        "cases": to_json(selection.cases),
+        **run_header(settings, method.selection.cases, method.description, method.options),
         "gate": to_json(facts),
     }
     writer = store.create(store_directory or store.default_directory(), header)
@@ -352,23 +328,16 @@ def _execute(
         progress.update(record)
 
     try:
-        measured, decisions, controls = execute.run_looks(
-            selection,
-            design=design,
-            settings=settings,
-            engine=choose_engine("local", description, options),
-            options=options,
-            baselines=baselines,
-            emit=emit,
-        )
+        decisions, controls = execute.run_looks(method, design, emit)
         status = "complete"
     finally:
         progress.close()
         writer.close(status)
         click.echo(f"results: {writer.path}", err=True)
     return execute.conclude(
-        execute.lines(selection, measured, decisions),
-        execute.judge_controls(selection, controls),
+        execute.lines(method.selection, method.measured, decisions),
+        execute.judge_controls(method.selection, controls, method.slower),
+        notes=method.notes,
         run=str(header["id"]),
         seconds=time.monotonic() - started,
         **facts,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchbench.catalog import Description
 from benchbench.cli.common import (
     check_report,
     choose_engine,
@@ -104,6 +105,30 @@ class Job:
         if self.strict and blocked:
             return 3
         return int(any(r.status in ("wrong", "failed") for r in run.results))
+
+
+def run_header(
+    settings: Settings,
+    cases: Sequence[PlannedCase],
+    description: Description,
+    options: LoaderOptions,
+) -> dict[str, Any]:
+    """What a run's file begins with."""
+    from benchbench import machine, store
+    from benchbench.records import to_json
+    from benchbench.timers import instructions_launch as instructions
+
+    return {
+        "id": store.new_id(),
+        "started": store.now(),
+        "command": ["benchbench", *sys.argv[1:]],
+        "settings": to_json(settings),
+        "environment": machine.environment(),
+        "plugins": to_json(description.plugins),
+        "plugin_options": to_json(options),
+        "cases": to_json(cases),
+        **({"margin": instructions.MARGIN} if settings.timer == instructions.TIMER else {}),
+    }
 
 
 def resumed(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,10 +21,9 @@ from benchbench.cli.common import (
     store_option,
     without,
 )
-from benchbench.cli.job import Job, resumed
-from benchbench.contract import PlannedCase, Settings
+from benchbench.cli.job import Job, resumed, run_header
+from benchbench.contract import Settings
 from benchbench.errors import UsageError, suggestion
-from benchbench.plugins import LoaderOptions
 
 _DEFAULTS = Settings()
 _MEBI = 1 << 20
@@ -166,7 +163,7 @@ def command(
         seed=seed,
     )
     engine = choose_engine(engine_name, description, options)
-    header = _header(settings, cases, description, options)
+    header = run_header(settings, cases, description, options)
     writer = store.create(directory, header)
     job = Job(
         cases=cases,
@@ -178,29 +175,6 @@ def command(
         store_option=store_directory,
     )
     return job.execute(report, output, verbose=verbose)
-
-
-def _header(
-    settings: Settings,
-    cases: Sequence[PlannedCase],
-    description: Description,
-    options: LoaderOptions,
-) -> dict[str, Any]:
-    from benchbench import machine, store
-    from benchbench.records import to_json
-    from benchbench.timers import instructions_launch as instructions
-
-    return {
-        "id": store.new_id(),
-        "started": store.now(),
-        "command": ["benchbench", *sys.argv[1:]],
-        "settings": to_json(settings),
-        "environment": machine.environment(),
-        "plugins": to_json(description.plugins),
-        "plugin_options": to_json(options),
-        "cases": to_json(cases),
-        **({"margin": instructions.MARGIN} if settings.timer == instructions.TIMER else {}),
-    }
 
 
 def _refuse_selection() -> None:

@@ -2,107 +2,44 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchbench import supervise
-from benchbench.contract import Engine, Result, Settings
-from benchbench.controls import NULL, SLOWDOWN, SLOWED
+from benchbench.controls import NULL, SLOWED
+from benchbench.gate.measured import Measured, Pair
+from benchbench.gate.methods import Emit, Method
 from benchbench.gate.report import Control, GateReport, Line, Word
-from benchbench.gate.select import Pair, Selection, arranged
-from benchbench.plugins import LoaderOptions
-from benchbench.records import result_from_json
+from benchbench.gate.select import Selection
 from benchbench.sequential import Decision, Design, decide
 from benchbench.sides import BASELINE, CANDIDATE, entrant_name
-from benchbench.stats import log_ratio
 
-Found = dict[tuple[str, str], dict[int, Result]]
-"""Results by case and entrant, then by process."""
+Decisions = dict[Pair, Decision]
 
 
-class Measured:
-    """What the gate's workers have said so far."""
-
-    def __init__(self) -> None:
-        self.found: Found = {}
-
-    def take(self, record: Mapping[str, Any]) -> None:
-        """Keep a result record; others are ignored."""
-        if record.get("type") == "result":
-            result = result_from_json({k: v for k, v in record.items() if k != "type"})
-            by_process = self.found.setdefault((result.case, result.contender), {})
-            by_process[result.process] = result
-
-    def of(self, pair: Pair, side: str) -> dict[int, Result]:
-        """Results of one side of a pair, by process."""
-        return self.found.get((pair[0], entrant_name(pair[1], side)), {})
-
-    def logs(self, pair: Pair, side: str = CANDIDATE) -> list[float]:
-        """``ln(side / baseline)`` of each process that measured both."""
-        own, other = self.of(pair, side), self.of(pair, BASELINE)
-        values = []
-        for process in sorted(own.keys() & other.keys()):
-            value = log_ratio(own[process].samples, other[process].samples)
-            if value is not None:
-                values.append(value)
-        return values
-
-    def fault(self, pair: Pair, side: str) -> Result | None:
-        """The first result that makes this side of the pair unusable, or None."""
-        results = list(self.of(pair, side).values())
-        for status in ("wrong", "failed", "quarantined", "skipped"):
-            for result in results:
-                if result.status == status:
-                    return result
-        return None
-
-
-def run_looks(
-    selection: Selection,
-    *,
-    design: Design,
-    settings: Settings,
-    engine: Engine,
-    options: LoaderOptions,
-    baselines: Mapping[str, str],
-    emit: Callable[[Mapping[str, Any]], None],
-) -> tuple[Measured, dict[Pair, Decision], dict[Pair, Decision]]:
+def run_looks(method: Method, design: Design, emit: Emit) -> tuple[Decisions, Decisions]:
     """Measure until every pair is decided or the last look is taken.
 
-    Returns what was measured, the decisions, and those of the controls (contender ``x@null`` or
-    ``x@slowed``).
+    Returns the decisions, and those of the controls (contender ``x@null`` or ``x@slowed``).
     """
-    measured = Measured()
-    decisions: dict[Pair, Decision] = {}
-    controls: dict[Pair, Decision] = {}
+    decisions: Decisions = {}
+    controls: Decisions = {}
+    selection, measured = method.selection, method.measured
     pairs = selection.pairs
     open_pairs = set(pairs)
-
-    def keep(record: Mapping[str, Any]) -> None:
-        measured.take(record)
-        emit(record)
-
     for look, upto in enumerate(design.looks):
-        first = design.looks[look - 1] if look else 0
-        supervise.execute(
-            arranged(selection, baselines, open_pairs),
-            settings=replace(settings, processes=upto),
-            engine=engine,
-            options=options,
-            emit=keep,
-            first=first,
-        )
-        usable = {p: logs for p in pairs if (logs := _usable(measured, p))}
+        method.measure(open_pairs, design.looks[look - 1] if look else 0, upto, emit)
+        usable = {
+            pair: known
+            for pair in pairs
+            if measured.sound(pair) and (known := method.evidence(pair)).count
+        }
         decisions = decide(usable, design, look, decisions, family=len(pairs))
-        control_logs = {
-            (case, entrant_name(name, side)): measured.logs((case, name), side)
+        present = {
+            (case, entrant_name(name, side)): known
             for case, name in selection.controls
             for side in (NULL, SLOWED)
+            if (known := method.control((case, name), side)).count
         }
-        present = {key: logs for key, logs in control_logs.items() if logs}
         controls = decide(present, design, look, controls)
         open_pairs = {p for p, d in decisions.items() if d.word == "undecided"}
         for case, name in selection.controls:
@@ -111,13 +48,7 @@ def run_looks(
                 open_pairs.add((case, name))
         if not open_pairs:
             break
-    return measured, decisions, controls
-
-
-def _usable(measured: Measured, pair: Pair) -> list[float]:
-    if measured.fault(pair, CANDIDATE) or measured.fault(pair, BASELINE):
-        return []
-    return measured.logs(pair)
+    return decisions, controls
 
 
 def lines(
@@ -137,25 +68,18 @@ def _line(pair: Pair, measured: Measured, decision: Decision | None) -> Line:
         return Line(case=case, contender=name, word=word, reason=reason)
     words: dict[str, Word] = {"slower": "slower", "faster": "faster", "same": "same"}
     open_word: Word = "not slower" if decision.not_slower else "inconclusive"
-    sides = [measured.of(pair, side) for side in (CANDIDATE, BASELINE)]
-    candidate, baseline = (_median(results) for results in sides)
-    unit = next(iter(sides[0].values())).unit
+    unit = next(iter(measured.of(pair, CANDIDATE).values())).unit
     return Line(
         case=case,
         contender=name,
         word=words.get(decision.word, open_word),
         unit=unit,
-        candidate=candidate,
-        baseline=baseline,
+        candidate=measured.typical(pair, CANDIDATE),
+        baseline=measured.typical(pair, BASELINE),
         ratio=decision.interval,
         adjusted=decision.adjusted,
         processes=decision.processes,
     )
-
-
-def _median(results: Mapping[int, Result]) -> float:
-    medians = [math.log(statistics.median(r.samples)) for r in results.values() if r.samples]
-    return math.exp(statistics.median(medians))
 
 
 def _unmeasured(pair: Pair, measured: Measured) -> tuple[Word, str]:
@@ -172,8 +96,10 @@ def _unmeasured(pair: Pair, measured: Measured) -> tuple[Word, str]:
     return word, f"in this build only: {ours.reason}"
 
 
-def judge_controls(selection: Selection, decisions: Mapping[Pair, Decision]) -> list[Control]:
-    """The null must not be slower or faster, the slowed copy must be slower."""
+def judge_controls(
+    selection: Selection, decisions: Mapping[Pair, Decision], slower: float
+) -> list[Control]:
+    """The null must not be slower or faster, the copy slowed by ``slower`` must be slower."""
     found = []
     for case, name in selection.controls:
         null = decisions.get((case, entrant_name(name, NULL)))
@@ -181,7 +107,7 @@ def judge_controls(selection: Selection, decisions: Mapping[Pair, Decision]) -> 
         quiet = null is not None and null.word not in ("slower", "faster")
         found.append(
             Control(
-                name=f"{name}: the baseline against itself",
+                name=f"{name}: a copy against itself",
                 case=case,
                 ratio=null.interval if null else None,
                 ok=quiet,
@@ -191,7 +117,7 @@ def judge_controls(selection: Selection, decisions: Mapping[Pair, Decision]) -> 
         seen = slow is not None and slow.word == "slower"
         found.append(
             Control(
-                name=f"{name}: the baseline slowed by {100 * SLOWDOWN:g} %",
+                name=f"{name}: a copy slowed by {100 * slower:g} %",
                 case=case,
                 ratio=slow.interval if slow else None,
                 ok=seen,

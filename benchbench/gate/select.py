@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from benchbench.catalog import Description
 from benchbench.contract import PlannedCase
-from benchbench.controls import NULL, SLOWED
 from benchbench.errors import PlanError
+from benchbench.gate.measured import Pair
 from benchbench.gate.report import Line
-from benchbench.sides import BASELINE, CANDIDATE, entrant_name, split_name
+from benchbench.sides import BASELINE, CANDIDATE, split_name
 
 CONTROLS = 2
 """Pairs that carry a null and a positive control."""
 
-Pair = tuple[str, str]
-"""Case id and contender."""
+Has = Callable[[PlannedCase], tuple[Collection[str], Collection[str]]]
+"""Contenders that the candidate and the baseline have for a case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ def ordinary(description: Description) -> Description:
 
 def select(
     planned: Sequence[PlannedCase],
-    description: Description,
+    has: Has,
     unchanged: Callable[[str, str], bool],
     seed: int,
     only: Collection[str] = (),
@@ -59,7 +60,7 @@ def select(
 
     Args:
         planned: the ordinary plan.
-        description: with the contenders of both sides.
+        has: what each side offers.
         unchanged: takes a workload and a contender; True when its code is the same in both.
         seed: chooses the pairs that carry the controls.
         only: contenders that were asked for by name or glob are already the only ones in
@@ -71,22 +72,21 @@ def select(
     """
     cases, lines = [], []
     for item in planned:
-        sides = _sides(description, item.case.workload)
+        ours, theirs = has(item)
         names = []
         for name in item.contenders:
             if only and name == item.baseline and name not in only:
                 continue
-            here, there = name in sides[CANDIDATE], name in sides[BASELINE]
+            here, there = name in ours, name in theirs
             if here and there and unchanged(item.case.workload, name):
                 lines.append(Line(case=item.case.id, contender=name, word="unchanged"))
             elif here and there:
                 names.append(name)
             elif here:
                 lines.append(Line(case=item.case.id, contender=name, word="new"))
-        gone = sides[BASELINE] - sides[CANDIDATE]
         lines += [
             Line(case=item.case.id, contender=name, word="gone", reason="the baseline has it")
-            for name in sorted(gone)
+            for name in sorted(set(theirs) - set(ours))
         ]
         if names:
             cases.append(replace(item, contenders=tuple(names)))
@@ -102,41 +102,52 @@ def select(
     return Selection(cases=tuple(cases), lines=tuple(lines), controls=tuple(chosen))
 
 
-def _sides(description: Description, workload: str) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {CANDIDATE: set(), BASELINE: set()}
-    for entrant in description.workloads[workload].contenders:
-        name, side = split_name(entrant)
-        if side in found:
-            found[side].add(name)
-    return found
+def by_sides(description: Description) -> Has:
+    """What both sides have by a description that knows ``gelu@candidate`` and ``gelu@baseline``."""
+
+    def has(item: PlannedCase) -> tuple[set[str], set[str]]:
+        found: dict[str, set[str]] = {CANDIDATE: set(), BASELINE: set()}
+        for entrant in description.workloads[item.case.workload].contenders:
+            name, side = split_name(entrant)
+            if side in found:
+                found[side].add(name)
+        return found[CANDIDATE], found[BASELINE]
+
+    return has
+
+
+def asked_for(planned: Sequence[PlannedCase], contenders: Sequence[str]) -> list[str]:
+    """Contenders of the plan that match what was asked for; none when nothing was."""
+    names = {name for item in planned for name in item.contenders}
+    return [name for name in names if any(fnmatchcase(name, c) for c in contenders)]
 
 
 def arranged(
-    selection: Selection, baselines: Mapping[str, str], open_pairs: Collection[Pair]
+    selection: Selection,
+    open_pairs: Collection[Pair],
+    entrants: Callable[[Pair], Sequence[str]],
 ) -> list[PlannedCase]:
-    """Cases with the entrants that are to be timed: both sides of each open pair, and controls.
+    """Cases with the entrants that are to be timed for the open pairs.
 
-    The workload's own baseline comes along unpaired and untimed: what the others may be off by
-    follows from its error.
+    The workload's own baseline comes along, untimed unless it is among the entrants: what the
+    others may be off by follows from its error.
     """
     cases = []
     for item in selection.cases:
-        entrants: list[str] = []
-        for name in item.contenders:
-            pair = (item.case.id, name)
-            if pair not in open_pairs:
-                continue
-            sides = [CANDIDATE, BASELINE]
-            if pair in selection.controls:
-                sides += [NULL, SLOWED]
-            entrants += [entrant_name(name, side) for side in sides]
-        if entrants:
-            baseline = baselines[item.case.workload]
+        timed = [
+            entrant
+            for name in item.contenders
+            if (item.case.id, name) in open_pairs
+            for entrant in entrants((item.case.id, name))
+        ]
+        if timed:
+            rest = [entrant for entrant in timed if entrant != item.baseline]
+            untimed = () if item.baseline in timed else (item.baseline,)
             cases.append(
                 replace(
                     item,
-                    case=replace(item.case, untimed=(baseline,)),
-                    contenders=(baseline, *entrants),
+                    case=replace(item.case, untimed=untimed),
+                    contenders=(item.baseline, *rest),
                 )
             )
     return cases
