@@ -18,6 +18,10 @@ COMMANDS = {
     "plugins": ("benchbench.cli.plugins", "List plugins, what they contribute, and what failed."),
     "show": ("benchbench.cli.show", "Print the table of a stored run."),
     "compare": ("benchbench.cli.compare", "Compare two stored runs."),
+    "calibrate": (
+        "benchbench.cli.calibrate",
+        "How far verdicts on this machine can be trusted.",
+    ),
     "gate": ("benchbench.cli.gate", "Compare a project with an earlier build; for CI."),
     "history": ("benchbench.cli.history", "Show a case over all stored runs."),
     "check": ("benchbench.cli.check", "Check that a plugin behaves."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ from benchbench.cli.common import (
     store_option,
     without,
 )
+from benchbench.cli.emits import emit_option, targets, write
 from benchbench.contract import Settings
-from benchbench.errors import BenchbenchError, UsageError, suggestion
+from benchbench.errors import UsageError
 from benchbench.plugins import LoaderOptions, check_names, find
+from benchbench.verdict import MARGIN
 
 if TYPE_CHECKING:
     from benchbench.gate.methods import Asked, Method
@@ -69,13 +71,7 @@ _CODES = {"passed": 0, "failed": 1, "inconclusive": INCONCLUSIVE}
 @click.option("--timer", default="auto", show_default=True, help="wall, instructions, a plugin's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--allow-inconclusive", is_flag=True, help="Exit with 0 where nothing is decided.")
-@click.option(
-    "--emit",
-    "emits",
-    multiple=True,
-    metavar="FORMAT=FILE",
-    help="Also write text, markdown, junit or json. Repeatable.",
-)
+@emit_option("text, markdown, junit or json")
 @store_option
 @plugin_options
 def command(
@@ -117,9 +113,10 @@ def command(
     """
     from benchbench.cli.run import parse_axes
     from benchbench.gate.methods import Asked
+    from benchbench.gate.report import FORMATS, render_text
 
     started = time.monotonic()
-    targets = _targets(emits)
+    wanted = targets(emits, FORMATS)
     if sum(given is not None for given in (baseline_rev, baseline_python, baseline)) != 1:
         raise UsageError(
             "give one baseline: --baseline-rev REV, --baseline-python PATH or --baseline RUN"
@@ -134,7 +131,7 @@ def command(
     )
     options = loader_options(files, blocked)
     check_names(options, find(options))
-    design = _design(looks, alpha)
+    design = make_design(looks, alpha, margin or MARGIN)
     if baseline is not None:
         _refuse_with_a_run()
         method, texts = _stored(asked, baseline, options, design, store_directory, force)
@@ -143,34 +140,10 @@ def command(
     report_failures(method.description, strict=strict)
     design = replace(design, margin=method.margin if margin is None else margin)
     report = _execute(method, design, texts, store_directory, started)
-    from benchbench.gate.report import FORMATS, render_text
-
     click.echo(render_text(report))
-    for name, path in targets:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(FORMATS[name](report), encoding="utf-8")
-        except OSError as error:
-            raise BenchbenchError(f"{path} cannot be written: {error.strerror}") from error
+    write(report, wanted, FORMATS)
     code = _CODES[report.verdict]
     return 0 if code == INCONCLUSIVE and allow_inconclusive else code
-
-
-def _targets(emits: Sequence[str]) -> list[tuple[str, Path]]:
-    from benchbench.gate.report import FORMATS
-
-    targets = []
-    for text in emits:
-        name, sign, file = text.partition("=")
-        if not sign or not file:
-            raise UsageError(f"--emit {text!r} is not FORMAT=FILE; write junit=gate.xml")
-        if name not in FORMATS:
-            raise UsageError(
-                f"there is no format {name!r}.{suggestion(name, FORMATS)} "
-                f"Formats: {', '.join(FORMATS)}"
-            )
-        targets.append((name, Path(file)))
-    return targets
 
 
 def _settings(preset: str, budget: float, threads: int, timer: str, seed: int) -> Settings:
@@ -195,13 +168,14 @@ def _settings(preset: str, budget: float, threads: int, timer: str, seed: int) -
     )
 
 
-def _design(looks: str, alpha: float) -> Design:
+def make_design(looks: str, alpha: float, margin: float) -> Design:
+    """The design that the options describe; looks as in ``9,16,24``."""
     from benchbench.sequential import Design, evenly_rising
 
     try:
         counts = tuple(int(part) for part in looks.split(","))
         spending = Design.spending if len(counts) == 3 else evenly_rising(len(counts))
-        design = Design(looks=counts, alpha=alpha, spending=spending)
+        design = Design(looks=counts, alpha=alpha, margin=margin, spending=spending)
     except ValueError as error:
         raise UsageError(f"--looks {looks}: {error}") from error
     if design.looks[-1] < 9:

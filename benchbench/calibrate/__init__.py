@@ -1,0 +1,1 @@
+"""The harness measuring itself: how often it is wrong on this machine, and how sharp it is."""
