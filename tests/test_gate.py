@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -247,7 +248,7 @@ def test_json_and_text_say_everything():
 
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory):
-    """The example project with three commits: as it is, untouched, one operation slower."""
+    """The example project with three commits: as it is, untouched, one operation 5 % slower."""
     folder = tmp_path_factory.mktemp("gated")
     source, site = folder / "source", folder / "site"
     shutil.copytree(HERE / "gated", source)
@@ -261,7 +262,7 @@ def gated(tmp_path_factory):
     (source / "README").write_text("A line that no contender reads.\n")
     commit("words only")
     ops = source / "src" / "gated" / "ops.py"
-    ops.write_text(ops.read_text().replace("x * 2.0", "(x * 4.0) * 0.25 * 2.0"))
+    ops.write_text(ops.read_text().replace("TERMS = 20", "TERMS = 21"))
     commit("slower")
 
     def install():
@@ -294,12 +295,16 @@ FAST = ("--looks", "9", "--budget", "0.03", "--threads", "1")
 
 
 @pytest.mark.slow
-def test_a_contender_that_became_slower_is_found_and_an_unchanged_one_is_not_timed(gated, tmp_path):
+def test_a_contender_that_became_five_percent_slower_is_found_and_an_unchanged_one_is_not_timed(
+    gated, tmp_path
+):
     emitted = tmp_path / "out" / "gate.json"
     done = gated("--baseline-rev", "HEAD~1", *FAST, "--emit", f"json={emitted}")
     assert done.returncode in (1, 4), done.stdout + done.stderr  # 4: a control lost to a neighbour
     lines = {line["contender"]: line for line in json.loads(emitted.read_text())["lines"]}
-    assert lines["ours"]["word"] == "slower" and lines["ours"]["ratio"]["low"] > 1.02
+    # A machine that is busy may not be sure of 5 %, but it must not miss them silently.
+    assert lines["ours"]["word"] in ("slower", "inconclusive")
+    assert 1.02 < lines["ours"]["ratio"]["estimate"] < 1.10
     assert lines["plain"]["word"] == "unchanged"
     assert lines["eager"]["word"] in ("same", "inconclusive", "not slower")
     assert "slowed by 5 %" in done.stdout and "against itself" in done.stdout
@@ -327,7 +332,7 @@ def test_a_change_that_no_contender_reads_is_green_without_timing(gated):
         (("--baseline", "last", "--preset", "full"), "preset cannot be given"),
         (("--baseline-rev", "HEAD", "--timer", "instructions", "--threads", "2"), "one thread"),
         (("--baseline-rev", "nonsense"), "has no revision 'nonsense'"),
-        (("--baseline-rev", "HEAD", "gated/scaled"), "Did you mean 'gated/scale'"),
+        (("--baseline-rev", "HEAD", "gated/exponentail"), "Did you mean 'gated/exponential'"),
         (("--baseline-rev", "HEAD", "-c", "our"), "Did you mean 'ours'?"),
         (("--baseline-rev", "HEAD", "--looks", "5"), "fewer than 9 processes"),
         (("--baseline-rev", "HEAD", "--emit", "junitt=x"), "Did you mean 'junit'?"),
@@ -340,20 +345,33 @@ def test_a_gate_that_would_compare_nothing_is_an_error(gated, arguments, words):
     assert done.returncode == 2 and words in done.stderr, done.stdout + done.stderr
 
 
+@pytest.fixture
+def slower(gated):
+    """Makes the installed candidate half as fast: enough to be seen across processes, whatever
+    else the machine does."""
+    ops = gated.source / "src" / "gated" / "ops.py"
+
+    def change():
+        ops.write_text(re.sub("TERMS = .*", "TERMS = 42", ops.read_text()))
+        gated.install()
+
+    yield change
+    subprocess.run(["git", "checkout", "-q", "."], cwd=gated.source, check=True)
+    gated.install()
+
+
 @pytest.mark.slow
-def test_a_build_that_registers_operators_runs_in_a_process_of_its_own(gated, tmp_path):
+def test_a_build_that_registers_operators_runs_in_a_process_of_its_own(gated, slower, tmp_path):
     bench = gated.source / "src" / "gated" / "bench.py"
     before = bench.read_text()
     bench.write_text(
         before + '\n\n@torch.library.custom_op("gated::twice", mutates_args=())\n'
         "def twice(x: torch.Tensor) -> torch.Tensor:\n    return x * 2.0\n"
     )
-    gated.install()
+    slower()
     emitted = tmp_path / "gate.json"
     arguments = ("--baseline-rev", "HEAD~1", "-c", "ours", *FAST)
     done = gated(*arguments, "--emit", f"json={emitted}")
-    bench.write_text(before)
-    gated.install()
     assert done.returncode in (1, 4), done.stdout + done.stderr  # 4: a control lost to a neighbour
     report = json.loads(emitted.read_text())
     assert "registers torch operators in the namespace 'gated'" in report["notes"][0]
@@ -364,7 +382,7 @@ def test_a_build_that_registers_operators_runs_in_a_process_of_its_own(gated, tm
 
 
 @pytest.mark.slow
-def test_a_stored_run_is_a_baseline_by_its_ratios(gated, tmp_path):
+def test_a_stored_run_is_a_baseline_by_its_ratios(gated, slower, tmp_path):
     def bench(*arguments):
         return subprocess.run(
             [sys.executable, "-m", "benchbench", *arguments],
@@ -381,7 +399,7 @@ def test_a_stored_run_is_a_baseline_by_its_ratios(gated, tmp_path):
     run = bench("run", store, "-n", "9", "--budget", "0.02", "--threads", "1")
     assert run.returncode == 0, run.stderr
     subprocess.run([*GIT, "checkout", "-q", "-"], cwd=gated.source, check=True)
-    gated.install()
+    slower()
     emitted = tmp_path / "gate.json"
     done = gated("--baseline", "last", store, "--looks", "9", "--emit", f"json={emitted}")
     assert done.returncode in (1, 4), done.stdout + done.stderr

@@ -3,43 +3,43 @@
 import torch
 
 import benchbench as bb
-from gated.ops import scaled
+from gated.ops import exponential
 from gated.plain import plain
 
 
 def make(params, seed):
-    """One vector."""
+    """One vector of numbers between -1 and 1."""
     generator = torch.Generator().manual_seed(seed)
-    return bb.Inputs({"x": torch.randn(params["n"], generator=generator)})
+    return bb.Inputs({"x": 2 * torch.rand(params["n"], generator=generator) - 1})
 
 
-SCALE = bb.Workload(
-    name="gated/scale",
+EXPONENTIAL = bb.Workload(
+    name="gated/exponential",
     make=make,
     baseline="eager",
     axes={"n": (50_000,)},
-    reference=lambda inputs: inputs["x"].double() * 2.0,
+    reference=lambda inputs: inputs["x"].double().exp(),
 )
 
 
-@bb.implementation("gated/scale", "eager")
+@bb.implementation("gated/exponential", "eager")
 def eager(inputs):
     """What torch does."""
     x = inputs["x"]
-    return lambda: torch.mul(x, 2.0)
+    return lambda: torch.exp(x)
 
 
-@bb.implementation("gated/scale", "ours")
+@bb.implementation("gated/exponential", "ours")
 def ours(inputs):
     """What the project does."""
     x = inputs["x"]
-    return lambda: scaled(x)
+    return lambda: exponential(x)
 
 
 @bb.hookimpl
 def benchbench_workloads():
     """The workload."""
-    return [SCALE]
+    return [EXPONENTIAL]
 
 
 @bb.hookimpl

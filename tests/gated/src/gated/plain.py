@@ -1,10 +1,12 @@
 """A contender that does not use the project's operations."""
 
+import torch
+
 import benchbench as bb
 
 
-@bb.implementation("gated/scale", "plain")
+@bb.implementation("gated/exponential", "plain")
 def plain(inputs):
-    """Addition instead of multiplication."""
+    """A power of two instead."""
     x = inputs["x"]
-    return lambda: x + x
+    return lambda: torch.exp2(x * 1.4426950408889634)
