@@ -53,8 +53,9 @@ def test_copies_of_one_workload_have_names_of_their_own_in_a_round():
 
 def test_cases_are_those_whose_calls_are_neither_too_short_nor_too_long():
     latencies = dict(zip(IDS, (1e-6, 1e-4, 1e-3, 1.0), strict=True))
-    assert [item.case.id for item in chosen(CASES, latencies, 9, 0)] == IDS[1:3]
-    assert len(chosen(CASES, latencies, 1, 0)) == 1
+    costs = dict(zip(IDS, (0.1, 0.3, 0.2, 0.1), strict=True))
+    assert [item.case.id for item in chosen(CASES, latencies, costs, 9)] == IDS[1:3]
+    assert [item.case.id for item in chosen(CASES, latencies, costs, 1)] == IDS[2:3]
 
 
 def test_a_case_lists_its_own_copies_and_its_baseline_stands_by():

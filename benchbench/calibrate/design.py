@@ -8,7 +8,6 @@ build, check, warm-up and timing.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -70,12 +69,20 @@ class CopyPair:
 
 
 def chosen(
-    planned: Sequence[PlannedCase], latencies: Mapping[str, float], count: int, seed: int
+    planned: Sequence[PlannedCase],
+    latencies: Mapping[str, float],
+    costs: Mapping[str, float],
+    count: int,
 ) -> list[PlannedCase]:
-    """Cases whose baseline takes neither too short nor too long, at most ``count``, as planned."""
+    """Cases whose baseline takes neither too short nor too long, at most ``count``, as planned.
+
+    Where there are more, those that the harness makes and checks soonest: the same minutes then
+    give more verdicts.
+    """
     fitting = [item for item in planned if SHORTEST <= latencies.get(item.case.id, 0.0) <= LONGEST]
-    picked = random.Random(seed).sample(fitting, min(count, len(fitting)))
-    return [item for item in fitting if item in picked]
+    by_cost = sorted(fitting, key=lambda item: costs.get(item.case.id, 0.0))
+    picked = {item.case.id for item in by_cost[:count]}
+    return [item for item in fitting if item.case.id in picked]
 
 
 def pairs_of_round(

@@ -33,6 +33,8 @@ RIVALS = 2
 
 @click.command(name="calibrate")
 @click.argument("patterns", nargs=-1, metavar="[KIND|WORKLOAD|GLOB]...")
+@click.option("--preset", "-p", default="quick", show_default=True, help="Where cases come from.")
+@click.option("--axis", "-a", "axes", multiple=True, metavar="AXIS=V1,V2", help="Repeatable.")
 @click.option("--nulls", type=click.IntRange(1), default=300, show_default=True, help="Null pairs.")
 @click.option(
     "--slowed", type=click.IntRange(1), default=40, show_default=True, help="Pairs for each shift."
@@ -55,6 +57,8 @@ RIVALS = 2
 @plugin_options
 def command(
     patterns: tuple[str, ...],
+    preset: str,
+    axes: tuple[str, ...],
     nulls: int,
     slowed: int,
     cases: int,
@@ -86,6 +90,7 @@ def command(
     from benchbench.calibrate.card import FORMATS, render_text
     from benchbench.calibrate.design import Effort
     from benchbench.cli.gate import make_design
+    from benchbench.cli.run import parse_axes
     from benchbench.plan import plan
 
     wanted = targets(emits, FORMATS)
@@ -93,7 +98,14 @@ def command(
     description = describe(options)
     report_failures(description, strict=strict)
     options = without(options, description.blocked)
-    planned = plan(description, patterns, preset="quick", device="cpu", seed=seed)
+    planned = plan(
+        description,
+        patterns,
+        preset=preset,
+        axes=parse_axes(axes),
+        device=None if "device" in parse_axes(axes) else "cpu",
+        seed=seed,
+    )
     card = _calibrate(
         [_narrowed(item, description) for item in planned],
         Effort(nulls=nulls, slowed=slowed, cases=cases, rounds=rounds),
@@ -162,7 +174,7 @@ def _calibrate(
             found = probe(planned, settings, engine, options, progress.update)
         finally:
             progress.close()
-        cases = chosen(planned, found.latencies, effort.cases, settings.seed)
+        cases = chosen(planned, found.latencies, found.harness, effort.cases)
         if not cases:
             raise PlanError(
                 f"no selected case has a baseline that takes {SHORTEST:g} to {LONGEST:g} s a call, "
