@@ -271,7 +271,7 @@ def _execute(
     started: float,
 ) -> GateReport:
     """Measure and store what has to be timed, and conclude."""
-    from benchbench import store
+    from benchbench import machine, store
     from benchbench.cli.job import run_header
     from benchbench.cli.progress import Progress
     from benchbench.gate import execute
@@ -285,9 +285,10 @@ def _execute(
         "candidate": texts[0],
         "baseline": texts[1],
     }
+    where = {"started": store.now(), "environment": machine.environment()}
     if not method.selection.cases:
         note = "the code of every contender is the same in both builds, so nothing was timed"
-        return execute.conclude(method.selection.lines, (), notes=(note,), **facts)
+        return execute.conclude(method.selection.lines, (), notes=(note,), **facts, **where)
     settings = replace(method.settings, processes=design.looks[-1])
     header: Mapping[str, Any] = {
         **run_header(settings, method.selection.cases, method.description, method.options),
@@ -315,4 +316,5 @@ def _execute(
         run=str(header["id"]),
         seconds=time.monotonic() - started,
         **facts,
+        **where,
     )

@@ -79,6 +79,7 @@ def _line(pair: Pair, measured: Measured, decision: Decision | None) -> Line:
         ratio=decision.interval,
         adjusted=decision.adjusted,
         processes=decision.processes,
+        times=measured.times(pair, CANDIDATE),
     )
 
 

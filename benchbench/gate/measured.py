@@ -74,11 +74,15 @@ class Measured:
         """No process found anything wrong with these sides."""
         return not any(self.fault(pair, side) for side in sides)
 
+    def times(self, pair: Pair, side: str) -> tuple[float, ...]:
+        """One call's median in each process that timed this side, in the order of processes."""
+        results = self.of(pair, side)
+        return tuple(statistics.median(r.samples) for _, r in sorted(results.items()) if r.samples)
+
     def typical(self, pair: Pair, side: str) -> float | None:
         """Median over processes of one call."""
-        results = self.of(pair, side).values()
-        medians = [math.log(statistics.median(r.samples)) for r in results if r.samples]
-        return math.exp(statistics.median(medians)) if medians else None
+        logs = [math.log(time) for time in self.times(pair, side)]
+        return math.exp(statistics.median(logs)) if logs else None
 
 
 def _log_of_medians(one: tuple[float, ...], two: tuple[float, ...]) -> float | None:

@@ -6,8 +6,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 from benchbench.records import to_json
@@ -38,6 +38,8 @@ class Line:
     """Candidate over baseline: above 1 is slower."""
     adjusted: float | None = None
     processes: int = 0
+    times: tuple[float, ...] = ()
+    """The candidate's median of each process, in ``unit``."""
 
     @property
     def red(self) -> bool:
@@ -74,6 +76,10 @@ class GateReport:
     run: str = ""
     """Id of the stored run; empty when nothing was timed."""
     seconds: float = 0.0
+    started: str = ""
+    """UTC time in ISO 8601."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """The machine, as :func:`benchbench.machine.environment` says it."""
 
 
 def _percent(ratio: Interval | None) -> str:
