@@ -67,7 +67,8 @@ def format_options(function: F) -> F:
             default="table",
             show_default=True,
             metavar="NAME",
-            help="table, markdown, html, csv, json, or a plugin's report.",
+            help="table, markdown, html, csv, json, pytest-benchmark, github-action-benchmark, "
+            "bencher, or a plugin's report.",
         ),
     ):
         function = option(function)

@@ -71,7 +71,7 @@ _CODES = {"passed": 0, "failed": 1, "inconclusive": INCONCLUSIVE}
 @click.option("--timer", default="auto", show_default=True, help="wall, instructions, a plugin's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--allow-inconclusive", is_flag=True, help="Exit with 0 where nothing is decided.")
-@emit_option("text, markdown, junit or json")
+@emit_option("text, markdown, junit, json, pytest-benchmark, github-action-benchmark or bencher")
 @store_option
 @plugin_options
 def command(

@@ -1,4 +1,4 @@
-"""What a gate found, and how it reads: as text, Markdown, JUnit XML and JSON. Pure."""
+"""What a gate found, and how it reads: as text, Markdown, JUnit XML, JSON, to trackers. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from benchbench.records import to_json
-from benchbench.reports import text
+from benchbench.reports import text, trackers
+from benchbench.reports.trackers.gate import of_gate
 from benchbench.stats import Interval
 
 Word = Literal[
@@ -203,4 +204,5 @@ FORMATS: Mapping[str, Callable[[GateReport], str]] = {
     "markdown": render_markdown,
     "junit": render_junit,
     "json": render_json,
+    **trackers.renderers(of_gate),
 }

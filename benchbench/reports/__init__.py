@@ -7,7 +7,8 @@ from benchbench.contract import Report
 
 def builtin() -> dict[str, Report]:
     """The built-in reports, by the name that ``--format`` takes."""
-    from benchbench.reports import data, html, markdown, table
+    from benchbench.reports import data, html, markdown, table, trackers
+    from benchbench.reports.trackers.entries import of_run
 
     reports = (
         Report(name="table", render=table.render, doc="Tables for a terminal."),
@@ -34,6 +35,10 @@ def builtin() -> dict[str, Report]:
             render=data.render_json,
             doc="The header, a summary of each case and contender, and every sample.",
             suffix=".json",
+        ),
+        *(
+            Report(name=name, render=render, doc=trackers.FORMATS[name][1], suffix=".json")
+            for name, render in trackers.renderers(of_run).items()
         ),
     )
     return {report.name: report for report in reports}
