@@ -35,7 +35,7 @@ def _measures(entry: Entry, source: str) -> dict[str, Metric]:
             measures[slug(entry.unit)] = _metric(entry.time)
     if entry.ratio is not None:
         measures["ratio" if source == "run" else "gate-ratio"] = _metric(entry.ratio)
-    if entry.word in MARKED:
+    if entry.time is None or entry.word in MARKED:
         measures[slug(entry.word)] = {"value": 1.0}
     return measures
 
