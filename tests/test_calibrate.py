@@ -105,7 +105,7 @@ def test_a_quiet_machine_keeps_the_promises():
     lines, counts = make_lines(rounds(), DESIGN, 0)
     assert {line.standing for line in lines} <= {"met", "shown"}, lines
     assert counts["null"] == {"same": 500}
-    assert 0.3 < counts["noise"]["sd p50"] < 0.5
+    assert 0.3 < counts["noise"]["spread p50"] < 0.5
     assert counts["slowed 5 %"]["slower"] == 40
 
 

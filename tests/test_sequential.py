@@ -57,10 +57,9 @@ def test_shares_of_the_error_sum_to_one(looks):
     assert math.isclose(sum(shares), 1) and list(shares) == sorted(shares)
 
 
-def simulate(effect, sd, count, rng, bad=0.0):
-    """Log-ratios of ``count`` processes; a share of them off by up to half, either way."""
-    logs = [math.log1p(effect) + rng.gauss(0, sd) for _ in range(count)]
-    return [x + rng.uniform(-0.5, 0.5) if rng.random() < bad else x for x in logs]
+def draw(effect, sd, count, rng):
+    """Log-ratios of ``count`` processes."""
+    return [math.log1p(effect) + rng.gauss(0, sd) for _ in range(count)]
 
 
 def run(samples):
@@ -75,44 +74,13 @@ def run(samples):
 @given(st.integers(0, 2**32), st.floats(-0.1, 0.1))
 def test_swapping_the_sides_swaps_the_verdict(seed, effect):
     rng = random.Random(seed)
-    samples = {"a": simulate(effect, 0.01, 24, rng), "b": simulate(0, 0.01, 24, rng)}
+    samples = {"a": draw(effect, 0.01, 24, rng), "b": draw(0, 0.01, 24, rng)}
     swapped = {key: [-x for x in logs] for key, logs in samples.items()}
     opposite = {"slower": "faster", "faster": "slower", "same": "same", "undecided": "undecided"}
     ours, theirs = run(samples), run(swapped)
     assert {key: opposite[d.word] for key, d in ours.items()} == {
         key: d.word for key, d in theirs.items()
     }
-
-
-@pytest.mark.parametrize(("sd", "bad"), [(0.005, 0.0), (0.015, 0.0), (0.008, 0.1)])
-def test_unchanged_code_is_never_slower(sd, bad):
-    rng = random.Random(1)
-    for _ in range(30):
-        found = run({case: simulate(0, sd, 24, rng, bad) for case in range(100)})
-        assert {d.word for d in found.values()} <= {"same", "undecided"}
-
-
-@pytest.mark.parametrize(
-    ("effect", "sd", "bad", "power"),
-    [
-        (0.05, 0.005, 0.0, 0.99),
-        (0.05, 0.015, 0.0, 0.90),
-        (0.05, 0.006, 0.1, 0.90),
-        (0.03, 0.005, 0.0, 0.85),
-        (0.10, 0.008, 0.0, 0.999),
-    ],
-)
-def test_a_slow_down_among_unchanged_cases_is_found(effect, sd, bad, power):
-    rng = random.Random(2)
-    words = []
-    for _ in range(20):
-        samples = {case: simulate(0, sd, 24, rng, bad) for case in range(50)}
-        samples |= {-case: simulate(effect, sd, 24, rng, bad) for case in range(1, 51)}
-        found = run(samples)
-        words += [found[-case].word for case in range(1, 51)]
-    assert words.count("slower") >= power * len(words)
-    assert words.count("same") <= 0.01 * len(words)
-    assert "faster" not in words
 
 
 def test_what_was_decided_stays_and_lost_processes_are_no_evidence():

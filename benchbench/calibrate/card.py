@@ -109,13 +109,20 @@ def _words(seen: Sequence[Observed]) -> dict[str, int]:
 
 
 def _noise(nulls: Sequence[Observed]) -> dict[str, float]:
-    """Spread of one pair's log-ratios over processes, percent: its quantiles over pairs."""
-    spreads = sorted(100 * statistics.stdev(one.logs) for one in nulls if len(one.logs) > 1)
+    """Spread of one pair's log-ratios over processes, percent: its quantiles over pairs.
+
+    By the median absolute deviation, so that ruined processes do not enter it.
+    """
+    spreads = sorted(
+        148.26 * statistics.median(abs(v - statistics.median(one.logs)) for v in one.logs)
+        for one in nulls
+        if len(one.logs) > 1
+    )
     if not spreads:
         return {}
     return {
-        f"sd p{quantile}": round(spreads[min(len(spreads) - 1, len(spreads) * quantile // 100)], 3)
-        for quantile in (10, 50, 90, 99)
+        f"spread p{q}": round(spreads[min(len(spreads) - 1, len(spreads) * q // 100)], 3)
+        for q in (10, 50, 90, 99)
     }
 
 
