@@ -1,14 +1,17 @@
 """Optimizers: known parameter counts, every way equal to float64, skipped steps caught, races."""
 
+import inspect
 import math
 import sys
 
+import optimizer_formulas as formulas
 import pytest
 import torch
 
 import benchbench as bb
 from benchbench_plugins._common import optional
 from benchbench_plugins.optimizers import step, target
+from benchbench_plugins.optimizers.algorithms import ALGORITHMS, PLAIN
 from benchbench_plugins.optimizers.shapes import NAMES, parameter_list
 
 CONTENDERS = {item.id: item for item in step.implementations()}
@@ -43,68 +46,121 @@ def test_an_unknown_list_names_those_there_are():
     assert len(NAMES) == 4
 
 
+SMALL = [(3, 5), (700,), (1,), (2, 2, 2)]
+BY_NAME = {algorithm.name: algorithm for algorithm in ALGORITHMS}
+EVERY = [(a, switch) for a in ALGORITHMS for switch in (PLAIN, *a.switches)]
+every_switch = pytest.mark.parametrize(
+    ("algorithm", "switch"), EVERY, ids=[f"{a.name}-{switch}" for a, switch in EVERY]
+)
+WITHOUT_FUSED = {"rmsprop", "adadelta", "adamax", "nadam", "radam", "rprop", "asgd"}
+
+
 @pytest.fixture
-def inputs(monkeypatch):
-    monkeypatch.setattr(step, "parameter_list", lambda name: [(3, 5), (700,), (1,), (2, 2, 2)])
-    return step.make({"parameters": "small", "device": "cpu"}, 3)
+def made(monkeypatch):
+    """Makes small inputs of an algorithm."""
+    monkeypatch.setattr(step, "parameter_list", lambda name: SMALL)
+
+    def make(algorithm, switch=PLAIN):
+        params = {"parameters": "small", "switch": switch, "device": "cpu"}
+        return step.make(algorithm, params, 3)
+
+    return make
 
 
-def reason_for(algorithm, way, device="cpu"):
-    return CONTENDERS[f"{algorithm.workload}:{way}"].unavailable({"device": device})
+def reason_for(algorithm, way, switch=PLAIN, device="cpu"):
+    item = CONTENDERS[f"{algorithm.workload}:{way}"]
+    return item.unavailable({"device": device, "switch": switch})
 
 
-@pytest.mark.parametrize("algorithm", step.ALGORITHMS, ids=lambda a: a.name)
+def evidence_of(output, inputs, calls):
+    return bb.Evidence(output=output, inputs=inputs, params={}, calls=calls)
+
+
+@every_switch
 @pytest.mark.parametrize("way", ["for-loop", "foreach", "fused"])
-def test_every_way_equals_float64_after_ten_steps(algorithm, way, inputs):
-    if reason_for(algorithm, way) is not None:
-        assert (algorithm.name, way) in {("nesterov", "foreach"), ("rmsprop", "fused")}
+def test_every_way_equals_float64_after_ten_steps(algorithm, switch, way, made):
+    inputs = made(algorithm, switch)
+    if reason_for(algorithm, way, switch) is not None:
+        assert way != "for-loop"
+        assert algorithm.name in ({"nesterov"} if way == "foreach" else WITHOUT_FUSED)
         return
-    before = [g.clone() for g in inputs.gradients]
+    before = [g.clone() for gradients in inputs.turns for g in gradients]
     thunk = CONTENDERS[f"{algorithm.workload}:{way}"].build(inputs)
     for _ in range(step.STEPS):
         output = thunk()
     for got, wanted in zip(output, step.replay(algorithm, inputs, step.STEPS), strict=True):
         torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-6)
-    assert all(torch.equal(a, b) for a, b in zip(before, inputs.gradients, strict=True))
-    evidence = bb.Evidence(output=output, inputs=inputs, params={}, calls=step.STEPS)
-    assert step.check(algorithm, evidence) is None
+    after = [g for gradients in inputs.turns for g in gradients]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert step.check(algorithm, evidence_of(output, inputs, step.STEPS)) is None
 
 
-@pytest.mark.parametrize("algorithm", step.ALGORITHMS, ids=lambda a: a.name)
-def test_the_reference_is_the_published_formula(algorithm, inputs):
-    p, g = (
-        torch.cat(step.watched(part)).double() for part in (inputs.parameters, inputs.gradients)
+@every_switch
+def test_the_reference_is_the_published_formula(algorithm, switch, made):
+    inputs = made(algorithm, switch)
+    start = torch.cat(step.watched(inputs.parameters)).double()
+    turns = [torch.cat(step.watched(gradients)).double() for gradients in inputs.turns]
+    wanted = formulas.run(algorithm.make, inputs.options, start, turns, steps=12)
+    torch.testing.assert_close(torch.cat(step.replay(algorithm, inputs, 12)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "switch"),
+    [pytest.param(a, s, id=f"{a.name}-{s}") for a, s in EVERY if s != PLAIN],
+)
+def test_a_switch_that_is_ignored_is_noticed(algorithm, switch, made):
+    inputs = made(algorithm, switch)
+    ignoring = bb.Inputs({**inputs, "options": algorithm.options(PLAIN)})
+    thunk = step.thunk(algorithm, {"foreach": False}, ignoring)
+    for _ in range(step.STEPS):
+        output = thunk()
+    assert "not every call made the step" in step.check(
+        algorithm, evidence_of(output, inputs, step.STEPS)
     )
-    first, second = torch.zeros_like(p), torch.zeros_like(p)
-    lr = algorithm.settings["lr"]
-    for k in range(1, 8):
-        if algorithm.name in ("sgd", "momentum", "nesterov"):
-            rate = algorithm.settings.get("momentum", 0.0)
-            first = rate * first + g
-            p = p - lr * (g + rate * first if algorithm.name == "nesterov" else first)
-        elif algorithm.name == "rmsprop":
-            second = 0.99 * second + 0.01 * g * g
-            p = p - lr * g / (second.sqrt() + 1e-8)
-        else:
-            p = p * (1 - lr * algorithm.settings.get("weight_decay", 0.0))
-            first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g * g
-            mean, square = first / (1 - 0.9**k), second / (1 - 0.999**k)
-            p = p - lr * mean / (square.sqrt() + 1e-8)
-    torch.testing.assert_close(torch.cat(step.replay(algorithm, inputs, 7)), p)
+
+
+def test_every_elementwise_optimizer_of_torch_is_there():
+    others = {"Adafactor", "LBFGS", "Muon", "Optimizer", "SparseAdam"}
+    known = {
+        name
+        for name, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+    }
+    assert {algorithm.make.__name__ for algorithm in ALGORITHMS} == known - others
+
+
+def test_every_switch_of_torch_is_a_switch_or_a_setting_here():
+    # What only changes how a step is computed, or is a number that scales it.
+    elsewhere = {"params", "lr", "betas", "eps", "foreach", "fused", "capturable"}
+    tuning = {"alpha", "rho", "etas", "step_sizes", "t0", "lambd", "momentum"}
+    left_out = {"differentiable"}  # docs/components.md says why
+    for make in {algorithm.make for algorithm in ALGORITHMS}:
+        used = {
+            option
+            for algorithm, switch in EVERY
+            if algorithm.make is make
+            for option in algorithm.options(switch)
+        }
+        options = set(inspect.signature(make).parameters)
+        assert options - used <= elsewhere | tuning | left_out, make
+
+
+def test_an_unknown_switch_names_those_there_are():
+    with pytest.raises(ValueError, match="none, amsgrad, weight-decay"):
+        BY_NAME["adam"].switch("nesterov")
 
 
 def test_reasons_name_what_torch_lacks():
-    by_name = {algorithm.name: algorithm for algorithm in step.ALGORITHMS}
-    assert "RMSprop has no option 'fused'" in reason_for(by_name["rmsprop"], "fused")
-    assert "SGD has no option 'capturable'" in reason_for(by_name["sgd"], "capturable")
-    assert "CUDA graph" in reason_for(by_name["adam"], "capturable")
+    assert "RMSprop has no option 'fused'" in reason_for(BY_NAME["rmsprop"], "fused")
+    assert "SGD has no option 'capturable'" in reason_for(BY_NAME["sgd"], "capturable")
+    assert "CUDA graph" in reason_for(BY_NAME["adam"], "capturable")
     if not torch.cuda.is_available():
-        assert "no CUDA device" in reason_for(by_name["adam"], "capturable", "cuda")
+        assert "no CUDA device" in reason_for(BY_NAME["adam"], "capturable", device="cuda")
 
 
-def test_torch_really_refuses_a_capturable_step_on_the_cpu(inputs):
-    algorithm = next(a for a in step.ALGORITHMS if a.name == "adam")
-    thunk = step.thunk(algorithm, step.WAYS["capturable"], inputs, False)
+def test_torch_really_refuses_a_capturable_step_on_the_cpu(made):
+    algorithm = BY_NAME["adam"]
+    thunk = step.thunk(algorithm, step.WAYS["capturable"], made(algorithm))
     with pytest.raises((AssertionError, RuntimeError), match="capturable"):
         thunk()
 
@@ -120,43 +176,57 @@ def test_numbers_of_every_tensor_are_watched_up_to_the_last():
         assert view.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
 
 
-def test_a_step_that_leaves_one_tensor_out_is_noticed(inputs):
-    algorithm = step.ALGORITHMS[0]
+def test_a_step_that_leaves_one_tensor_out_is_noticed(made):
+    algorithm = BY_NAME["sgd"]
+    inputs = made(algorithm)
     parameters = [p.clone() for p in inputs.parameters]
-    for parameter, gradient in list(zip(parameters, inputs.gradients, strict=True))[:-1]:
+    for parameter, gradient in list(zip(parameters, inputs.turns[0], strict=True))[:-1]:
         parameter.sub_(gradient, alpha=algorithm.settings["lr"])
     output = tuple(step.watched(parameters))
-    evidence = bb.Evidence(output=output, inputs=inputs, params={}, calls=1)
-    assert "not every call made the step" in step.check(algorithm, evidence)
+    assert "not every call made the step" in step.check(algorithm, evidence_of(output, inputs, 1))
 
 
-@pytest.mark.parametrize("algorithm", step.ALGORITHMS, ids=lambda a: a.name)
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: a.name)
 @pytest.mark.parametrize("skipped", [1, 25])
-def test_a_skipped_step_is_noticed(algorithm, skipped, inputs):
+def test_a_skipped_step_is_noticed(algorithm, skipped, made):
+    inputs = made(algorithm)
     thunk = CONTENDERS[f"{algorithm.workload}:for-loop"].build(inputs)
     for _ in range(50 - skipped):
         output = thunk()
-    evidence = bb.Evidence(output=output, inputs=inputs, params={}, calls=50)
-    assert "not every call made the step" in step.check(algorithm, evidence)
+    assert "not every call made the step" in step.check(algorithm, evidence_of(output, inputs, 50))
 
 
-def test_torchs_foreach_nesterov_really_changes_gradients(inputs):
+@every_switch
+def test_hundreds_of_steps_stay_within_what_rounding_allows(algorithm, switch, made):
+    # Timed samples make many more steps than the check: they must not be called wrong.
+    inputs = made(algorithm, switch)
+    thunk = CONTENDERS[f"{algorithm.workload}:for-loop"].build(inputs)
+    for _ in range(300):
+        output = thunk()
+    assert step.check(algorithm, evidence_of(output, inputs, 300)) is None
+
+
+def test_torchs_foreach_nesterov_really_changes_gradients(made):
     # The reason why that contender is unavailable; when this fails, torch has mended it.
-    algorithm = next(a for a in step.ALGORITHMS if a.name == "nesterov")
-    before = [g.clone() for g in inputs.gradients]
-    thunk = step.thunk(algorithm, {"foreach": True}, inputs, False)
+    algorithm = BY_NAME["nesterov"]
+    inputs = made(algorithm)
+    before = [g.clone() for g in inputs.turns[0]]
+    thunk = step.thunk(algorithm, {"foreach": True}, inputs)
     thunk()
     thunk()
-    assert not all(torch.equal(a, b) for a, b in zip(before, inputs.gradients, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(before, inputs.turns[0], strict=True))
 
 
 def test_work_counts_compulsory_passes():
     workloads = {w.name: w for w in step.workloads()}
-    adam = workloads["optimizers/adam-step"].work({"parameters": "resnet50"})
-    assert adam.bytes == 7 * 4 * 25_557_032
-    assert (
-        workloads["optimizers/sgd-step"].work({"parameters": "resnet18"}).bytes == 12 * 11_689_512
-    )
+
+    def passes(name, switch):
+        work = workloads[f"optimizers/{name}-step"].work
+        return work({"parameters": "resnet50", "switch": switch}).bytes / 4 / 25_557_032
+
+    assert passes("adam", PLAIN) == 7
+    assert passes("adam", "amsgrad") == 9
+    assert passes("sgd", PLAIN) == passes("sgd", "maximize") == 3
 
 
 LOGISTIC = target.RACES[0]

@@ -5,6 +5,9 @@ checked on up to 128 numbers of every tensor, from all over it and the last one 
 steps against torch's for-loop in float64, and in timed samples against a replay of as many steps
 as were made. The algorithms are elementwise, so what happens to those numbers in float64 does not
 depend on the others: following them takes milliseconds where the whole list would take seconds.
+
+What changes the result (AMSGrad, Nesterov, maximize, decoupled weight decay, ...) is a value of the
+axis ``switch``; what only changes how it is computed (foreach, fused, capturable) is a contender.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -20,55 +23,19 @@ from torch import Tensor
 
 import benchbench as bb
 from benchbench_plugins import _functional as shared
+from benchbench_plugins.optimizers.algorithms import ALGORITHMS, PLAIN, Algorithm
 from benchbench_plugins.optimizers.shapes import NAMES, parameter_list
 
 STEPS = 10
 WATCHED = 64
 """At least so many numbers of a tensor are watched, fewer than twice as many."""
+DEVIATIONS = (0.05, 0.01)
+"""Of parameters and gradients."""
+SECOND = 1e-4
+"""Deviation of the second set of gradients, where steps take two in turn: a hundredth of the first,
+so that averages of squares fall as well as rise."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Algorithm:
-    """One algorithm with its settings."""
-
-    name: str
-    make: Callable[..., torch.optim.Optimizer]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    passes: int
-    """Compulsory passes: the gradient, the parameter and each state read; all but the gradient
-    written."""
-    quick: str = "resnet18"
-    """Parameter list of a quick look; empty where it leaves the algorithm out."""
-
-    @property
-    def workload(self) -> str:
-        """The workload's name."""
-        return f"optimizers/{self.name}-step"
-
-
-ALGORITHMS = (
-    Algorithm(name="sgd", make=torch.optim.SGD, settings={"lr": 1e-2}, passes=3),
-    Algorithm(
-        name="momentum", make=torch.optim.SGD, settings={"lr": 1e-2, "momentum": 0.9}, passes=5
-    ),
-    Algorithm(
-        name="nesterov",
-        make=torch.optim.SGD,
-        settings={"lr": 1e-2, "momentum": 0.9, "nesterov": True},
-        passes=5,
-        quick="",
-    ),
-    Algorithm(
-        name="adam", make=torch.optim.Adam, settings={"lr": 1e-3}, passes=7, quick="resnet50"
-    ),
-    Algorithm(
-        name="adamw",
-        make=torch.optim.AdamW,
-        settings={"lr": 1e-3, "weight_decay": 1e-2},
-        passes=7,
-    ),
-    Algorithm(name="rmsprop", make=torch.optim.RMSprop, settings={"lr": 1e-3}, passes=5),
-)
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "for-loop": {"foreach": False},
     "foreach": {"foreach": True},
@@ -77,19 +44,34 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def make(params: bb.Params, seed: int) -> bb.Inputs:
-    """Parameters and gradients, normal with deviations 0.05 and 0.01."""
-    rng = torch.Generator().manual_seed(seed)
+def make(algorithm: Algorithm, params: bb.Params, seed: int) -> bb.Inputs:
+    """Parameters and gradients, normal with deviations 0.05 and 0.01.
+
+    ``turns`` are the sets of gradients that steps take in turn: one, or two; ``options`` are the
+    optimizer's arguments.
+    """
+    switch = str(params["switch"])
+    deviations = (*DEVIATIONS, SECOND) if algorithm.alternates(switch) else DEVIATIONS
     shapes = parameter_list(str(params["parameters"]))
-    device = str(params["device"])
+    parameters, *turns = normal_lists(shapes, deviations, str(params["device"]), seed)
+    return bb.Inputs(
+        {"parameters": parameters, "turns": turns, "options": algorithm.options(switch)}
+    )
+
+
+def normal_lists(
+    shapes: Sequence[tuple[int, ...]], deviations: Sequence[float], device: str, seed: int
+) -> list[list[Tensor]]:
+    """A list of normal tensors for each deviation, of the same shapes."""
+    rng = torch.Generator().manual_seed(seed)
     # One draw for all: generating 161 tensors one by one would take most of a quick look.
-    total = sum(math.prod(shape) for shape in shapes)
-    values = []
-    for deviation in (0.05, 0.01):
-        flat = torch.randn(total, generator=rng).mul_(deviation).to(device)
-        parts = flat.split([math.prod(shape) for shape in shapes])
-        values.append([part.view(shape) for part, shape in zip(parts, shapes, strict=True)])
-    return bb.Inputs({"parameters": values[0], "gradients": values[1]})
+    sizes = [math.prod(shape) for shape in shapes]
+    lists = []
+    for deviation in deviations:
+        flat = torch.randn(sum(sizes), generator=rng).mul_(deviation).to(device)
+        parts = flat.split(sizes)
+        lists.append([part.view(shape) for part, shape in zip(parts, shapes, strict=True)])
+    return lists
 
 
 def watched(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -103,12 +85,13 @@ def watched(tensors: Sequence[Tensor]) -> list[Tensor]:
     return views
 
 
-def thunk(algorithm: Algorithm, way: Mapping[str, Any], inputs: Any, compiled: bool) -> bb.Thunk:
+def thunk(
+    algorithm: Algorithm, way: Mapping[str, Any], inputs: Any, compiled: bool = False
+) -> bb.Thunk:
     """A step of a fresh optimizer on copies of the parameters; returns the watched numbers."""
     parameters = [p.clone().requires_grad_(True) for p in inputs.parameters]
-    for parameter, gradient in zip(parameters, inputs.gradients, strict=True):
-        parameter.grad = gradient
-    optimizer = algorithm.make(parameters, **algorithm.settings, **way)
+    give(parameters, inputs.turns[0])
+    optimizer = algorithm.make(parameters, **inputs.options, **way)
     views = tuple(watched(parameters))
     step = torch.compile(optimizer.step) if compiled else optimizer.step
 
@@ -116,7 +99,21 @@ def thunk(algorithm: Algorithm, way: Mapping[str, Any], inputs: Any, compiled: b
         step()
         return views
 
-    return call
+    if len(inputs.turns) == 1:
+        return call
+    turns = cycle(inputs.turns)
+
+    def call_with_the_next_gradients() -> tuple[Tensor, ...]:
+        give(parameters, next(turns))
+        return call()
+
+    return call_with_the_next_gradients
+
+
+def give(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Make these the parameters' gradients; nothing is copied."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
 
 
 def replay(algorithm: Algorithm, inputs: Any, steps: int) -> tuple[Tensor, ...]:
@@ -124,9 +121,10 @@ def replay(algorithm: Algorithm, inputs: Any, steps: int) -> tuple[Tensor, ...]:
     starts = watched(inputs.parameters)
     # One long tensor: a step over hundreds of short ones is all overhead.
     whole = torch.cat(starts).double().requires_grad_(True)
-    whole.grad = torch.cat(watched(inputs.gradients)).double()
-    optimizer = algorithm.make([whole], **algorithm.settings, foreach=False)
+    turns = cycle(torch.cat(watched(gradients)).double() for gradients in inputs.turns)
+    optimizer = algorithm.make([whole], **inputs.options, foreach=False)
     for _ in range(steps):
+        whole.grad = next(turns)
         optimizer.step()
     return tuple(whole.detach().split([start.numel() for start in starts]))
 
@@ -160,19 +158,24 @@ def _workload(algorithm: Algorithm) -> bb.Workload:
     def work(params: bb.Params) -> bb.Work:
         shapes = parameter_list(str(params["parameters"]))
         count = sum(math.prod(shape) for shape in shapes)
-        return bb.Work(bytes=4.0 * algorithm.passes * count, items=count, item="parameter")
+        passes = algorithm.passes + algorithm.switch(str(params["switch"])).passes
+        return bb.Work(bytes=4.0 * passes * count, items=count, item="parameter")
 
     settings = ", ".join(f"{name}={value}" for name, value in algorithm.settings.items())
+    switches = tuple(algorithm.switches)
     return bb.Workload(
         name=algorithm.workload,
         doc=f"One step of {algorithm.name} ({settings}) over a model's parameter list.",
-        axes={"parameters": NAMES, "device": shared.DEVICES},
+        axes={"parameters": NAMES, "switch": (PLAIN, *switches), "device": shared.DEVICES},
         presets={
             "quick": [{"parameters": (algorithm.quick,)}] if algorithm.quick else [],
-            "standard": {"parameters": ("resnet50", "1000x1k")},
-            "full": {"parameters": NAMES},
+            "standard": {"parameters": algorithm.standard},
+            "full": [
+                {"parameters": NAMES},
+                {"parameters": ("resnet18",), "switch": switches},
+            ],
         },
-        make=make,
+        make=lambda params, seed: make(algorithm, params, seed),
         reference=lambda inputs: replay(algorithm, inputs, STEPS),
         check=lambda evidence: check(algorithm, evidence),
         check_calls=STEPS,
@@ -198,7 +201,7 @@ def implementations() -> Iterator[bb.Implementation]:
             workload=algorithm.workload,
             name="compiled",
             build=_builder(algorithm, {"foreach": True}, compiled=True),
-            unavailable=shared.no_compiler,
+            unavailable=_unavailable(algorithm, "foreach", compiled=True),
             presets=("full",),
             doc="torch.compile of the foreach step; about a minute for 161 tensors.",
         )
@@ -210,12 +213,15 @@ def _builder(
     return lambda inputs: thunk(algorithm, way, inputs, compiled)
 
 
-def _unavailable(algorithm: Algorithm, way: str) -> Callable[[bb.Params], str | None]:
+def _unavailable(
+    algorithm: Algorithm, way: str, *, compiled: bool = False
+) -> Callable[[bb.Params], str | None]:
     options = WAYS[way]
 
     def unavailable(params: bb.Params) -> str | None:
         known = inspect.signature(algorithm.make).parameters
-        for option in options:
+        switched = algorithm.switch(str(params["switch"])).options
+        for option in (*options, *switched):
             if option not in known:
                 return (
                     f"torch.optim.{algorithm.make.__name__} has no option {option!r} in torch "
@@ -231,6 +237,6 @@ def _unavailable(algorithm: Algorithm, way: str) -> Callable[[bb.Params], str | 
                 "torch's foreach step adds Nesterov's momentum into the gradients themselves, so "
                 "it cannot be repeated on gradients that contenders share"
             )
-        return shared.no_cuda(params)
+        return shared.no_compiler(params) if compiled else shared.no_cuda(params)
 
     return unavailable
