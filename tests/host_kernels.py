@@ -1,0 +1,127 @@
+"""CUDA sources compiled for the host executor, loaded through ctypes, with arrays in guarded memory.
+
+A library is compiled once for its text and flags and kept in pytest's cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import torch
+
+from benchbench.native_recipe import compiler
+
+CSRC = Path(__file__).resolve().parents[1] / "csrc"
+EXECUTOR = ("fibre.cpp", "guarded.cpp", "executor.cpp", "interface.cpp")
+FLAGS = (
+    "-std=c++17",
+    "-O1",
+    "-g1",
+    "-fPIC",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+    "-Wno-unused-function",
+    # Undefined behaviour becomes a trap, which the executor reports with kernel and thread.
+    "-fsanitize=undefined",
+    "-fsanitize-undefined-trap-on-error",
+    "-fno-sanitize=vptr",
+    "-DBENCHBENCH_HOST_EXECUTOR",
+    f"-I{CSRC}",
+)
+_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+
+
+def _text(source: Path) -> str:
+    seen: dict[Path, str] = {}
+    waiting = [source]
+    while waiting:
+        file = waiting.pop()
+        if file not in seen and file.is_file():
+            seen[file] = file.read_text()
+            waiting += [CSRC / name for name in _INCLUDE.findall(seen[file])]
+    return "\0".join(seen.values())
+
+
+def compile_library(sources: list[Path], cache: Path, extra: tuple[str, ...] = ()) -> Path:
+    """The sources with the executor as a shared library; objects are reused by their text."""
+    cxx = shlex.split(compiler() or "c++")
+    objects = []
+    for source in [*(CSRC / "host_executor" / name for name in EXECUTOR), *sources]:
+        command = [*cxx, *FLAGS, *extra]
+        if source.parent.name == "host_executor" and source.suffix == ".cpp":
+            command.append("-fno-sanitize=undefined")
+        key = hashlib.sha256(("\0".join(command) + _text(source)).encode()).hexdigest()[:20]
+        target = cache / f"{source.stem}-{key}.o"
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            subprocess.run(
+                [*command, "-x", "c++", "-c", str(source), "-o", str(partial)], check=True
+            )
+            partial.rename(target)
+        objects.append(target)
+    key = hashlib.sha256("\0".join(file.name for file in objects).encode()).hexdigest()[:20]
+    library = cache / f"host-{key}.so"
+    if not library.exists():
+        partial = library.with_suffix(".partial")
+        command = [*cxx, "-shared", *extra, *map(str, objects), "-o", str(partial)]
+        subprocess.run(command, check=True)
+        partial.rename(library)
+    return library
+
+
+class Executor:
+    """A library of kernels with the executor's options and memory."""
+
+    def __init__(self, library: Path) -> None:
+        self.c = ctypes.CDLL(str(library))
+        self.c.executor_launches.restype = ctypes.c_uint64
+        self.c.executor_allocate.restype = ctypes.c_void_p
+        self.c.executor_allocate.argtypes = [ctypes.c_size_t, ctypes.c_int]
+        self.c.executor_address.restype = ctypes.c_void_p
+        self.c.executor_address.argtypes = [ctypes.c_void_p]
+        self.c.executor_free.argtypes = [ctypes.c_void_p]
+        self.options()
+
+    def options(self, seed: int = 0, resident: int = 4, round_robin: bool = False) -> None:
+        self.c.executor_options(ctypes.c_uint64(seed), resident, int(round_robin))
+
+    @property
+    def launches(self) -> int:
+        return int(self.c.executor_launches())
+
+    def empty(self, shape, dtype, *, at_end: bool = True, offset: int = 0) -> torch.Tensor:
+        """A tensor of NaNs in guarded memory, ``offset`` elements into its allocation."""
+        size = torch.tensor([], dtype=dtype).element_size()
+        count = int(torch.Size(shape).numel())
+        memory = _Memory(self.c, (count + offset) * size, at_end)
+        if count == 0:
+            return torch.empty(shape, dtype=dtype)
+        array = (ctypes.c_char * ((count + offset) * size)).from_address(memory.address)
+        array.memory = memory  # the tensor keeps the array, and that keeps the memory
+        flat = torch.frombuffer(array, dtype=dtype, count=count, offset=offset * size)
+        return flat.view(shape)
+
+    def copy(self, tensor: torch.Tensor, *, at_end: bool = True, offset: int = 0) -> torch.Tensor:
+        return self.empty(tensor.shape, tensor.dtype, at_end=at_end, offset=offset).copy_(tensor)
+
+
+class _Memory:
+    def __init__(self, c: ctypes.CDLL, size: int, at_end: bool) -> None:
+        self.c = c
+        self.handle = c.executor_allocate(size, int(at_end))
+        self.address = c.executor_address(self.handle)
+
+    def __del__(self) -> None:
+        self.c.executor_free(self.handle)
+
+
+def pointer(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+    """Its address; null for None and for an empty tensor."""
+    return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
