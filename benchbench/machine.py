@@ -55,11 +55,11 @@ def environment() -> dict[str, Any]:
         "caches": _caches(),
         "vector": _vector_flags(),
         "governor": _read(_CPU / "cpu0" / "cpufreq" / "scaling_governor"),
-        "turbo": _turbo(),
-        "hypervisor": _hypervisor(),
+        "turbo": turbo(_CPU),
+        "hypervisor": hypervisor(),
         "memory": _total_memory(),
         "memory_available": available_memory(),
-        "huge_pages": _chosen(_read(Path("/sys/kernel/mm/transparent_hugepage/enabled"))),
+        "huge_pages": chosen(_read(Path("/sys/kernel/mm/transparent_hugepage/enabled"))),
         "container_cpu": _read(_CGROUP / "cpu.max"),
         "container_memory": _read(_CGROUP / "memory.max"),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -128,13 +128,13 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _chosen(text: str) -> str:
+def chosen(text: str) -> str:
     """``always [madvise] never`` -> ``madvise``."""
     return text.partition("[")[2].partition("]")[0]
 
 
-def _cpuinfo(field: str) -> str:
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
+def _cpuinfo(field: str, root: Path = Path("/")) -> str:
+    for line in _read(root / "proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == field:
             return value.strip()
@@ -143,7 +143,7 @@ def _cpuinfo(field: str) -> str:
 
 def _cpu_model() -> str:
     if sys.platform == "darwin":
-        return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
+        return output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
     model = _cpuinfo("model name") or platform.processor() or platform.machine()
     family, number = _cpuinfo("cpu family"), _cpuinfo("model")
     # Virtual machines hide the model's name; family and model still tell the generation.
@@ -165,18 +165,20 @@ def _caches() -> dict[str, str]:
     return found
 
 
-def _turbo() -> str:
-    no_turbo = _read(_CPU / "intel_pstate" / "no_turbo")
-    boost = _read(_CPU / "cpufreq" / "boost")
+def turbo(cpus: Path) -> str:
+    """Whether clocks may rise above the nominal one: ``on``, ``off``, or ``""`` if not told."""
+    no_turbo = _read(cpus / "intel_pstate" / "no_turbo")
     if no_turbo:
         return "off" if no_turbo == "1" else "on"
+    boost = _read(cpus / "cpufreq" / "boost") or _read(cpus / "cpufreq" / "policy0" / "boost")
     return {"0": "off", "1": "on"}.get(boost, "")
 
 
-def _hypervisor() -> str:
-    if "hypervisor" not in _cpuinfo("flags").split():
+def hypervisor(root: Path = Path("/")) -> str:
+    """What kind of virtual machine this is, ``yes`` if it does not say, ``""`` if it is none."""
+    if "hypervisor" not in _cpuinfo("flags", root).split():
         return ""
-    return _read(Path("/sys/hypervisor/type")) or "yes"
+    return _read(root / "sys/hypervisor/type") or "yes"
 
 
 def _total_memory() -> int:
@@ -185,7 +187,8 @@ def _total_memory() -> int:
     return int(psutil.virtual_memory().total)
 
 
-def _output(command: Iterable[str]) -> str:
+def output(command: Iterable[str]) -> str:
+    """What a short command prints, empty when it fails or is not there."""
     try:
         done = subprocess.run(list(command), capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -195,8 +198,8 @@ def _output(command: Iterable[str]) -> str:
 
 def _commit() -> str:
     """Revision of the project in the working directory, with ``+`` when it has changes."""
-    commit = _output(["git", "rev-parse", "--short=12", "HEAD"])
-    if commit and _output(["git", "status", "--porcelain", "--untracked-files=no"]):
+    commit = output(["git", "rev-parse", "--short=12", "HEAD"])
+    if commit and output(["git", "status", "--porcelain", "--untracked-files=no"]):
         commit += "+"
     return commit
 

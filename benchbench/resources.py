@@ -43,17 +43,17 @@ def physical_cpus(count: int, cpus: Path = _CPUS) -> tuple[int, ...]:
 
 def _cpu_quota(cgroup: Path) -> float | None:
     """Processors' worth of time that the container grants, or None without a limit."""
-    limit = _read(cgroup / "cpu.max").split()  # version 2
-    if not limit:
-        limit = [
-            _read(cgroup / "cpu" / "cpu.cfs_quota_us"),
-            _read(cgroup / "cpu" / "cpu.cfs_period_us"),
-        ]
+    version_1 = (_read(cgroup / "cpu" / f"cpu.cfs_{part}_us") for part in ("quota", "period"))
+    return quota(_read(cgroup / "cpu.max") or " ".join(version_1))
+
+
+def quota(limit: str) -> float | None:
+    """Processors' worth of time in ``QUOTA PERIOD`` (``max 100000``, ``-1 100000``: no limit)."""
     try:
-        quota, period = (float(part) for part in limit)
+        granted, period = (float(part) for part in limit.split())
     except ValueError:
         return None
-    return quota / period if quota > 0 and period > 0 else None
+    return granted / period if granted > 0 and period > 0 else None
 
 
 def available_memory(cgroup: Path = _CGROUP) -> int:

@@ -22,6 +22,7 @@ COMMANDS = {
         "benchbench.cli.calibrate",
         "How far verdicts on this machine can be trusted.",
     ),
+    "doctor": ("benchbench.cli.doctor", "What makes numbers noisy here, and how to mend it."),
     "gate": ("benchbench.cli.gate", "Compare a project with an earlier build; for CI."),
     "history": ("benchbench.cli.history", "Show a case over all stored runs."),
     "check": ("benchbench.cli.check", "Check that a plugin behaves."),

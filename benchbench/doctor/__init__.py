@@ -1,0 +1,1 @@
+"""What makes numbers noisy on this machine, and how to mend it."""

@@ -1,0 +1,647 @@
+"""What the doctor says of machines that are trees of files, and of this one."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from benchbench.cli import main
+from benchbench.doctor.files import Files, listed, processors
+from benchbench.doctor.findings import Rule, finding
+from benchbench.doctor.groups import limits
+from benchbench.doctor.nvml import graphics
+from benchbench.doctor.place import Machine, here
+from benchbench.doctor.probe import Core, Probe, probe
+from benchbench.doctor.render import render_json, render_markdown, render_text
+from benchbench.doctor.rules import RULES, diagnose
+
+CPU = "sys/devices/system/cpu"
+GROUPS = "sys/fs/cgroup"
+PAGE = Path(__file__).parent.parent / "docs" / "doctor.md"
+GIB = 1 << 30
+QUIET = Probe(
+    seconds=2.0,
+    cores=(Core(cpu=0, middle=1e-3, jitter=0.01, share=1.0),) * 2,
+    together=1.0,
+    reading=50e-9,
+    others=0.0,
+    stolen=0.0,
+    throttled=0,
+    swapped=0,
+    hot=0,
+)
+
+
+def plant(root, files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    return Files(root)
+
+
+def cores(count, threads=1):
+    """A processor of ``count`` cores; the second threads are numbered after all the first."""
+    tree = {f"{CPU}/online": f"0-{count * threads - 1}"}
+    for core in range(count):
+        siblings = listed(core + count * n for n in range(threads))
+        for n in range(threads):
+            tree[f"{CPU}/cpu{core + count * n}/topology/thread_siblings_list"] = siblings
+    return tree
+
+
+def says(machine):
+    return {one.name: one for one in diagnose(machine).findings}
+
+
+@pytest.fixture
+def laptop(tmp_path):
+    """Four cores with two threads each and four weak ones; on battery, warm, powersave."""
+    tree = cores(4, 2) | {
+        f"{CPU}/online": "0-11",
+        "sys/devices/cpu_core/cpus": "0-7",
+        "sys/devices/cpu_atom/cpus": "8-11",
+        f"{CPU}/intel_pstate/no_turbo": "0",
+        "proc/cpuinfo": "flags : fpu sse avx2",
+        "proc/stat": "cpu 1000 0 500 9000 10 0 5 0 0 0",
+        "proc/pressure/cpu": "some avg10=12.50 avg60=1.0 avg300=0 total=1",
+        "proc/sys/kernel/randomize_va_space": "2",
+        "sys/kernel/mm/transparent_hugepage/enabled": "[always] madvise never",
+        "sys/firmware/acpi/platform_profile": "balanced",
+        "sys/devices/system/clocksource/clocksource0/current_clocksource": "hpet",
+        "sys/devices/system/clocksource/clocksource0/available_clocksource": "tsc hpet acpi_pm",
+        "sys/class/thermal/thermal_zone0/type": "BAT0",
+        "sys/class/thermal/thermal_zone0/temp": "99000",
+        "sys/class/thermal/thermal_zone1/type": "x86_pkg_temp",
+        "sys/class/thermal/thermal_zone1/temp": "95000",
+        "sys/class/thermal/thermal_zone1/trip_point_0_type": "critical",
+        "sys/class/thermal/thermal_zone1/trip_point_0_temp": "100000",
+        f"{CPU}/cpu0/thermal_throttle/core_throttle_count": "7",
+        "sys/devices/system/node/node0/cpulist": "0-11",
+        f"{GROUPS}/cgroup.controllers": "cpu memory",
+        "proc/self/cgroup": "0::/user.slice/session-2.scope",
+        f"{GROUPS}/user.slice/session-2.scope/cpu.max": "max 100000",
+    }
+    for cpu in range(8, 12):
+        tree[f"{CPU}/cpu{cpu}/topology/thread_siblings_list"] = str(cpu)
+    for cpu in range(12):
+        tree[f"{CPU}/cpufreq/policy{cpu}/scaling_governor"] = "powersave"
+        tree[f"{CPU}/cpufreq/policy{cpu}/scaling_driver"] = "intel_pstate"
+    return Machine(
+        files=plant(tmp_path, tree),
+        allowed=tuple(range(12)),
+        threads=8,
+        libc="glibc 2.39",
+        load=3.5,
+        plugged=False,
+        memory=(16 * GIB, 9 * GIB),
+        swap_used=0,
+        probe=replace(QUIET, others=1.4, busiest=(("firefox (812)", 1.1),), reading=1.2e-6),
+    )
+
+
+def test_a_laptop_is_told_what_to_mend_and_how(laptop):
+    found = says(laptop)
+    noisy = {name for name, one in found.items() if one.status == "noisy"}
+    assert noisy == {
+        "neighbours", "threads", "governor", "boost", "heat", "power", "hyperthreads",
+        "kinds of core", "huge pages", "clock",
+    }  # fmt: skip
+    assert found["governor"].read == "powersave (intel_pstate)"
+    assert found["governor"].command.startswith("echo performance | sudo tee /sys/devices/")
+    assert found["boost"].command == f"echo 1 | sudo tee /{CPU}/intel_pstate/no_turbo"
+    assert found["hyperthreads"].command == "taskset -c 0-3 benchbench run"
+    assert found["kinds of core"].command == "taskset -c 0-3 benchbench run"
+    assert "firefox (812) 1.1" in found["neighbours"].read
+    assert "12 %" in found["neighbours"].read
+    assert found["threads"].command == "benchbench run --threads 6"
+    assert found["clock"].command.startswith("echo tsc | sudo tee ")
+    assert found["heat"].read == "95 C of 100 C; cores were slowed 7 times since boot"
+    assert found["quota"].status == found["steal"].status == found["virtual machine"].status
+    assert found["quota"].status == "good"
+
+
+def test_a_laptop_that_was_mended_has_nothing_to_complain_of(laptop, tmp_path):
+    tree = {f"{CPU}/cpufreq/policy{cpu}/scaling_governor": "performance" for cpu in range(12)}
+    plant(
+        tmp_path,
+        tree
+        | {
+            f"{CPU}/intel_pstate/no_turbo": "1",
+            "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
+            "sys/class/thermal/thermal_zone1/temp": "50000",
+            "sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc",
+        },
+    )
+    mended = replace(laptop, allowed=(0, 1, 2, 3), threads=4, plugged=True, load=0.3, probe=QUIET)
+    diagnosis = diagnose(mended)
+    assert not diagnosis.of("noisy")
+    assert not diagnosis.of("unknown")
+    assert "Nothing that can be read here is noisy" in render_text(diagnosis)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_with_a_quota(tmp_path, version):
+    tree = cores(8) | {
+        ".dockerenv": "",
+        "proc/cpuinfo": "flags : fpu hypervisor",
+        "sys/class/dmi/id/sys_vendor": "QEMU",
+        "proc/stat": "cpu 900 0 0 9000 0 0 0 100 0 0",
+        "sys/kernel/mm/transparent_hugepage/enabled": "[always] madvise never",
+    }
+    stat = "nr_periods 200\nnr_throttled 50\nthrottled_usec 9"
+    if version == 2:
+        tree |= {
+            "proc/self/cgroup": "0::/../inside",
+            f"{GROUPS}/cgroup.controllers": "cpu memory",
+            f"{GROUPS}/cpu.max": "250000 100000",
+            f"{GROUPS}/cpu.stat": f"usage_usec 5\n{stat}",
+            f"{GROUPS}/memory.max": str(2 * GIB),
+            f"{GROUPS}/memory.current": str(2 * GIB - GIB // 2),
+        }
+    else:
+        tree |= {
+            "proc/self/cgroup": "4:memory:/docker/1f\n3:cpu,cpuacct:/docker/1f",
+            f"{GROUPS}/cpu,cpuacct/cpu.cfs_quota_us": "-1",
+            f"{GROUPS}/cpu/cpu.cfs_quota_us": "250000",
+            f"{GROUPS}/cpu/cpu.cfs_period_us": "100000",
+            f"{GROUPS}/cpu/cpu.stat": stat,
+            f"{GROUPS}/memory/memory.limit_in_bytes": str(2 * GIB),
+            f"{GROUPS}/memory/memory.usage_in_bytes": str(2 * GIB - GIB // 2),
+        }
+    machine = Machine(
+        files=plant(tmp_path, tree),
+        allowed=tuple(range(8)),
+        threads=8,
+        libc="glibc 2.36",
+        memory=(64 * GIB, 40 * GIB),
+        probe=replace(QUIET, stolen=0.03),
+    )
+    found = says(machine)
+    assert found["quota"].status == "noisy"
+    assert found["quota"].read == "2.5 processors in each 100 ms; used up in 25.0 % of periods"
+    assert found["quota"].command == "taskset -c 6-7 benchbench run"
+    assert found["threads"].read == "8 threads on 2 cores"
+    assert found["threads"].command == "benchbench run --threads 2"
+    assert found["memory"].status == "noisy"
+    assert "0.5 GiB more" in found["memory"].read
+    assert found["steal"].status == "noisy"
+    assert found["steal"].read == "3.0 % now, 1.0 % since boot"
+    assert found["steal"].mend.startswith("Cannot be mended here: ")
+    assert found["governor"].status == "unknown"
+    assert "host" in found["governor"].mend
+    assert "on the host (this Docker container cannot):" in found["huge pages"].mend
+    assert "QEMU" in found["virtual machine"].read
+    pinned = says(replace(machine, allowed=(6, 7), threads=2))
+    assert pinned["quota"].status == pinned["threads"].status == "good"
+
+
+def test_less_than_a_processor_cannot_be_mended_inside(tmp_path):
+    tree = cores(4) | {
+        f"{GROUPS}/cgroup.controllers": "cpu",
+        f"{GROUPS}/cpu.max": "50000 100000",
+    }
+    found = says(Machine(files=plant(tmp_path, tree), allowed=(0, 1, 2, 3)))
+    assert found["quota"].status == "noisy"
+    assert not found["quota"].command
+    assert found["quota"].mend.startswith("Cannot be mended here: ")
+
+
+def test_the_tightest_of_nested_groups_counts(tmp_path):
+    files = plant(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/a/b",
+            f"{GROUPS}/cgroup.controllers": "cpu memory",
+            f"{GROUPS}/a/cpu.max": "100000 100000",
+            f"{GROUPS}/a/cpu.stat": "nr_periods 4\nnr_throttled 1",
+            f"{GROUPS}/a/b/cpu.max": "400000 100000",
+            f"{GROUPS}/a/memory.max": "max",
+            f"{GROUPS}/a/b/memory.max": "1000",
+            f"{GROUPS}/a/b/memory.current": "400",
+        },
+    )
+    found = limits(files)
+    assert (found.quota, found.periods, found.throttled) == (1.0, 4, 1)
+    assert (found.memory, found.memory_used) == (1000, 400)
+
+
+class Nvml:
+    """As much of ``pynvml`` as the doctor asks for; what is missing is not supported."""
+
+    class NVMLError(Exception):
+        pass
+
+    nvmlClocksThrottleReasonGpuIdle = 0x1
+    nvmlClocksThrottleReasonApplicationsClocksSetting = 0x2
+    nvmlClocksThrottleReasonSwPowerCap = 0x4
+    nvmlClocksThrottleReasonHwSlowdown = 0x8
+    nvmlClocksThrottleReasonSyncBoost = 0x10
+    nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
+    nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
+    nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 0x80
+
+    def __init__(self, *gpus):
+        self.gpus = gpus
+        self.open = 0
+
+    def nvmlInit(self):
+        self.open += 1
+
+    def nvmlShutdown(self):
+        self.open -= 1
+
+    def nvmlDeviceGetCount(self):
+        return len(self.gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return self.gpus[index]
+
+    def _ask(self, handle, name):
+        if name not in handle:
+            raise self.NVMLError("Not Supported")
+        return handle[name]
+
+    def nvmlDeviceGetName(self, handle):
+        return b"NVIDIA H100"
+
+    def nvmlDeviceGetClockInfo(self, handle, kind):
+        assert kind == 1
+        return self._ask(handle, "clock")
+
+    def nvmlDeviceGetMaxClockInfo(self, handle, kind):
+        assert kind == 1
+        return self._ask(handle, "highest")
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
+        return self._ask(handle, "reasons")
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle):
+        return self._ask(handle, "limit")
+
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, handle):
+        return self._ask(handle, "default")
+
+    def nvmlDeviceGetTemperature(self, handle, sensor):
+        return self._ask(handle, "heat")
+
+    def nvmlDeviceGetTemperatureThreshold(self, handle, threshold):
+        assert threshold == 1
+        return self._ask(handle, "slows_at")
+
+    def nvmlDeviceGetPersistenceMode(self, handle):
+        return self._ask(handle, "persistent")
+
+    def nvmlDeviceGetMigMode(self, handle):
+        return self._ask(handle, "mig")
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        return [type("Process", (), {"pid": pid}) for pid in self._ask(handle, "pids")]
+
+
+STILL = {
+    "clock": 1410, "highest": 1980, "reasons": 0x2, "limit": 700000, "default": 700000,
+    "heat": 40, "slows_at": 87, "persistent": 1, "mig": [0, 0], "pids": [],
+}  # fmt: skip
+
+
+def with_gpus(tmp_path, *gpus):
+    nvml = Nvml(*gpus)
+    machine = Machine(files=Files(tmp_path), graphics=graphics(Files(tmp_path), nvml))
+    assert nvml.open == 0
+    return {name: one for name, one in says(machine).items() if name.startswith("gpu")}
+
+
+def test_a_quiet_gpu_server_is_good(tmp_path):
+    found = with_gpus(tmp_path, STILL, STILL)
+    assert {one.status for one in found.values()} == {"good"}
+    assert found["gpu"].read == "2 x NVIDIA H100"
+    assert found["gpu clocks"].read == "1410 MHz of 1980 MHz, held"
+
+
+def test_a_loud_gpu_server(tmp_path):
+    loud = STILL | {
+        "clock": 1980, "reasons": 0x4 | 0x20 | 0x40, "limit": 500000, "heat": 85,
+        "persistent": 0, "mig": [1, 1], "pids": [77, 12],
+    }  # fmt: skip
+    found = with_gpus(tmp_path, STILL, loud)
+    assert {name for name, one in found.items() if one.status == "noisy"} == set(found) - {"gpu"}
+    assert found["gpu clocks"].command == "sudo nvidia-smi -i 1 -lgc 1485"
+    assert found["gpu slowed by"].read == "GPU 0: nothing; GPU 1: slowed by its power limit, heat"
+    assert found["gpu power"].command == "sudo nvidia-smi -i 1 -pl 700"
+    assert found["gpu persistence"].command == "sudo nvidia-smi -i 1 -pm 1"
+    assert found["gpu instances"].command == "sudo nvidia-smi -i 1 -mig 0"
+    assert found["gpu neighbours"].read == "GPU 0: nobody; GPU 1: processes 12, 77"
+    assert found["gpu neighbours"].command.endswith("CUDA_VISIBLE_DEVICES=0 benchbench run")
+
+
+def test_an_idle_gpu_does_not_tell_whether_its_clock_is_locked(tmp_path):
+    found = with_gpus(tmp_path, STILL | {"clock": 345, "reasons": 0x1})
+    assert found["gpu clocks"].status == "unknown"
+    assert found["gpu clocks"].command == "sudo nvidia-smi -i 0 -lgc 1485"
+    working = with_gpus(tmp_path, STILL | {"clock": 1485, "reasons": 0x0})
+    assert working["gpu clocks"].status == "good"
+
+
+def test_a_gpu_that_answers_nothing_is_unknown_but_for_its_being_there(tmp_path):
+    found = with_gpus(tmp_path, {})
+    assert {one.status for name, one in found.items() if name != "gpu"} == {"unknown", "good"}
+    assert {name for name, one in found.items() if one.status == "good"} == {"gpu", "gpu instances"}
+    assert all(one.mend for one in found.values() if one.status == "unknown")
+
+
+def test_gpus_that_cannot_be_asked_are_one_line(tmp_path):
+    class Broken(Nvml):
+        def nvmlInit(self):
+            raise self.NVMLError("Driver/library version mismatch")
+
+    assert with_no_answer(tmp_path, None)["gpu"].status == "good"
+    assert with_no_answer(tmp_path, Broken())["gpu"].status == "good"
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidia0").touch()
+    missing = with_no_answer(tmp_path, None)
+    assert missing["gpu"].status == "unknown"
+    assert missing["gpu"].command == "pip install nvidia-ml-py"
+    broken = with_no_answer(tmp_path, Broken())
+    assert "version mismatch" in broken["gpu"].read
+    assert broken["gpu"].mend.startswith("Cannot be mended here: ")
+
+
+def with_no_answer(tmp_path, nvml):
+    machine = Machine(files=Files(tmp_path), graphics=graphics(Files(tmp_path), nvml))
+    found = {name: one for name, one in says(machine).items() if name.startswith("gpu")}
+    assert set(found) == {"gpu"}
+    return found
+
+
+def test_where_nothing_can_be_read_nothing_is_noisy_and_nothing_is_claimed(tmp_path):
+    diagnosis = diagnose(Machine(files=Files(tmp_path)))
+    assert not diagnosis.of("noisy")
+    # Only what needs no file: variables that are not set, one thread, no GPU.
+    assert {one.name for one in diagnosis.of("good")} == {"threads", "variables", "gpu"}
+    assert all(one.mend for one in diagnosis.of("unknown"))
+    text = render_text(diagnosis)
+    assert len(text.splitlines()) < 40
+    # Findings that are alike share a line: clocks, heat, and what has no reason of its own.
+    assert text.count("the kernel does not say") == 3
+
+
+def test_macos_says_what_it_does_not_tell(tmp_path):
+    sysctl = {"hw.nperflevels": "2", "hw.perflevel0.physicalcpu": "4", "hw.physicalcpu": "8"}
+    machine = Machine(
+        files=Files(tmp_path),
+        system="macOS",
+        sysctl=sysctl | {"kern.hv_vmm_present": "0"},
+        allowed=tuple(range(8)),
+        threads=8,
+        plugged=True,
+        load=1.2,
+        memory=(16 * GIB, 8 * GIB),
+        swap_used=0,
+        probe=replace(QUIET, cores=(replace(QUIET.cores[0], cpu=-1),), together=None, stolen=None),
+    )
+    found = says(machine)
+    assert found["governor"].mend == "Cannot be mended here: macOS sets the clocks itself."
+    assert found["kinds of core"].read == "2 kinds of core, 4 of them fast"
+    assert found["kinds of core"].command == "benchbench run --threads 4"
+    assert "glibc" in found["allocator"].mend
+    for name in ("quota", "virtual machine", "memory nodes", "huge pages", "steadiness", "power"):
+        assert found[name].status == "good", found[name]
+    saving = says(replace(machine, sysctl={"lowpowermode": "1"}))["power"]
+    assert (saving.status, saving.command) == ("noisy", "sudo pmset -a lowpowermode 0")
+    assert "processor -1" not in render_text(diagnose(machine))
+
+
+def test_memory_nodes_and_the_other_half_of_a_core(tmp_path):
+    tree = cores(4, 2) | {
+        "sys/devices/system/node/node0/cpulist": "0-1,4-5",
+        "sys/devices/system/node/node1/cpulist": "2-3,6-7",
+    }
+    machine = Machine(files=plant(tmp_path, tree), allowed=(0, 1, 2, 3), threads=4)
+    found = says(machine)
+    assert found["memory nodes"].command == "taskset -c 0-1 benchbench run"
+    assert found["hyperthreads"].status == "good"
+    assert "4-7" in found["hyperthreads"].read
+    busy = says(replace(machine, probe=replace(QUIET, others=0.5)))["hyperthreads"]
+    assert busy.command == f"echo off | sudo tee /{CPU}/smt/control"
+    one = says(replace(machine, allowed=(0,), threads=1))
+    assert one["processors"].status == "noisy"
+    assert one["processors"].command == "taskset -c 0-7 benchbench run"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(2, 6),
+    threads=st.integers(1, 2),
+    weak=st.integers(0, 3),
+    halves=st.booleans(),
+    quota=st.one_of(st.none(), st.floats(1, 20)),
+)
+def test_whoever_follows_the_advice_is_told_so(count, threads, weak, halves, quota):
+    """The one command that pins ends every finding that gives it."""
+    with tempfile.TemporaryDirectory() as folder:
+        last = count * threads + weak - 1
+        tree = cores(count, threads) | {f"{CPU}/online": f"0-{last}"}
+        for cpu in range(count * threads, last + 1):
+            tree[f"{CPU}/cpu{cpu}/topology/thread_siblings_list"] = str(cpu)
+        for cpu in range(last + 1):
+            tree[f"{CPU}/cpu{cpu}/cpu_capacity"] = "1024" if cpu < count * threads else "512"
+        split = count // 2 if halves else count
+        nodes = [[c for c in range(last + 1) if (c % count < split) == side] for side in (1, 0)]
+        for number, node in enumerate(node for node in nodes if node):
+            tree[f"sys/devices/system/node/node{number}/cpulist"] = listed(node)
+        if quota is not None:
+            tree[f"{GROUPS}/cgroup.controllers"] = "cpu"
+            tree[f"{GROUPS}/cpu.max"] = f"{int(quota * 100000)} 100000"
+        machine = Machine(
+            files=plant(Path(folder), tree), allowed=tuple(range(last + 1)), probe=QUIET
+        )
+        pinning = ("hyperthreads", "kinds of core", "memory nodes", "quota")
+        before = says(machine)
+        commands = {before[name].command for name in pinning} - {""}
+        assert commands <= {machine.pinned}
+        after = replace(machine, allowed=machine.best)
+        found = says(replace(after, threads=after.usable))
+        assert not [found[name] for name in (*pinning, "threads") if found[name].status == "noisy"]
+        assert machine.best == after.best
+        # And it gives nothing away: each allowed core of the best kind and node is used.
+        if quota is None and not halves:
+            assert len(machine.best) == count
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"together": 0.6}, "two at once"),
+        ({"cores": (Core(cpu=3, middle=1e-3, jitter=0.2, share=1.0),)}, "steadiness"),
+        ({"cores": (Core(cpu=3, middle=1e-3, jitter=0.0, share=0.5),)}, "steadiness"),
+        (
+            {
+                "cores": tuple(
+                    Core(cpu=n, middle=t, jitter=0, share=1) for n, t in enumerate((1, 2))
+                )
+            },
+            "steadiness",
+        ),
+        ({"swapped": 5}, "swap"),
+        ({"hot": 1}, "heat"),
+        ({"others": 0.5}, "neighbours"),
+        ({"reading": 2e-6}, "clock"),
+        ({"stolen": 0.2}, "steal"),
+    ],
+)
+def test_what_the_work_shows_is_noisy(tmp_path, change, name):
+    machine = Machine(files=plant(tmp_path, cores(2)), allowed=(0, 1), probe=QUIET)
+    assert says(machine)[name].status != "noisy"
+    assert says(replace(machine, probe=replace(QUIET, **change)))[name].status == "noisy"
+
+
+@pytest.mark.parametrize(
+    ("variables", "name", "command"),
+    [
+        ({"MALLOC_TRIM_THRESHOLD_": "131072"}, "allocator", "unset MALLOC_TRIM_THRESHOLD_"),
+        ({"GLIBC_TUNABLES": "glibc.malloc.check=1"}, "allocator", "unset GLIBC_TUNABLES"),
+        ({"MALLOC_PERTURB_": "7"}, "variables", "unset MALLOC_PERTURB_"),
+        ({"CUDA_LAUNCH_BLOCKING": "1"}, "variables", "unset CUDA_LAUNCH_BLOCKING"),
+    ],
+)
+def test_variables_that_change_what_is_timed(tmp_path, variables, name, command):
+    machine = Machine(files=Files(tmp_path), libc="glibc 2.36")
+    assert says(machine)[name].status == "good"
+    found = says(replace(machine, variables=variables))[name]
+    assert (found.status, found.command) == ("noisy", command)
+    assert says(replace(machine, variables={"CUDA_LAUNCH_BLOCKING": "0"}))[name].status == "good"
+
+
+def test_another_allocator_is_named(tmp_path):
+    machine = Machine(files=Files(tmp_path), variables={"LD_PRELOAD": "/usr/lib/libjemalloc.so.2"})
+    assert says(machine)["allocator"].read.startswith("jemalloc")
+    assert says(replace(machine, variables={}))["allocator"].status == "unknown"
+
+
+def test_addresses_that_are_not_random(tmp_path):
+    machine = Machine(files=plant(tmp_path, {"proc/sys/kernel/randomize_va_space": "0"}))
+    assert says(machine)["random addresses"].command == "sudo sysctl kernel.randomize_va_space=2"
+    plant(
+        tmp_path,
+        {"proc/sys/kernel/randomize_va_space": "2", "proc/self/personality": "00040000"},
+    )
+    assert says(machine)["random addresses"].status == "noisy"
+    plant(tmp_path, {"proc/self/personality": "00000000"})
+    assert says(machine)["random addresses"].status == "good"
+
+
+def test_lists_of_processors():
+    assert processors("0-2,8\n") == (0, 1, 2, 8)
+    assert processors("none") == ()
+    assert listed([8, 1, 0, 2]) == "0-2,8"
+
+
+# What is printed.
+
+
+def test_text_fits_its_columns_but_for_commands(laptop):
+    diagnosis = diagnose(laptop)
+    commands = {one.command for one in diagnosis.findings if one.command}
+    for width in (60, 80, 100):
+        text = render_text(diagnosis, width)
+        for line in text.splitlines():
+            assert len(line) <= width or line.strip() in commands
+        for one in diagnosis.of("noisy"):
+            assert one.command in text
+    assert text.index("NOISY") < text.index("GOOD")
+
+
+def test_markdown_and_json_have_every_finding(laptop):
+    diagnosis = diagnose(laptop)
+    rows = [line for line in render_markdown(diagnosis).splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + len(diagnosis.findings)
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    record = json.loads(render_json(diagnosis))
+    assert record["counts"]["noisy"] == len(diagnosis.of("noisy"))
+    assert [one["name"] for one in record["findings"]] == [one.name for one in diagnosis.findings]
+    assert set(record["findings"][0]) == {"name", "status", "read", "effect", "mend", "command"}
+    assert record["probe"]["others"] == 1.4
+
+
+def test_whatever_is_noisy_says_what_it_does_and_how_to_mend_it(laptop):
+    for one in diagnose(laptop).of("noisy"):
+        assert one.effect
+        assert one.mend.endswith(":") == bool(one.command), one
+    # A rule without a word of mending must always say why not.
+    for rule in RULES:
+        assert rule.mend or rule.name in ("steal", "virtual machine")
+
+
+def row(rule: Rule) -> str:
+    mend = rule.mend.rstrip(":.") or "cannot be mended from inside"
+    cells = (rule.name, rule.reads, rule.noisy, rule.effect.rstrip("."), mend)
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_page_lists_the_rules_as_they_are():
+    lines = PAGE.read_text().splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("| finding |"))
+    table = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("| "):
+            break
+        table.append(line)
+    assert table == [row(rule) for rule in RULES]
+
+
+# This machine.
+
+
+def test_work_on_this_machine_is_watched():
+    found = probe(Files())
+    assert found.cores
+    assert found.seconds > 0
+    assert found.reading is not None and 0 < found.reading < 1e-3
+    for core in found.cores:
+        assert core.middle > 0 and core.jitter >= 0 and 0 < core.share <= 1
+    if len(found.cores) > 1:
+        assert found.together is not None and found.together > 0
+
+
+def test_every_rule_can_look_at_this_machine():
+    machine = here(spin=False)
+    assert machine.probe is None
+    assert machine.usable >= 1
+    for rule in RULES:
+        one = finding(rule, machine)
+        assert one is None or one.read
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(["doctor", "--no-spin", *arguments])
+    return stop.value.code
+
+
+def test_the_command_writes_files_and_fails_only_when_strict(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MALLOC_PERTURB_", "1")
+    out = tmp_path / "deep" / "doctor.json"
+    assert run("--emit", f"json={out}", "--emit", f"markdown={tmp_path / 'doctor.md'}") == 0
+    assert "unset MALLOC_PERTURB_" in capsys.readouterr().out
+    assert json.loads(out.read_text())["counts"]["noisy"] >= 1
+    assert "| variables | **noisy** |" in (tmp_path / "doctor.md").read_text()
+    assert run("--strict") == 1
+
+
+def test_strict_passes_where_nothing_is_noisy(monkeypatch, tmp_path):
+    from benchbench.doctor import place
+
+    monkeypatch.setattr(place, "here", lambda *_, **__: Machine(files=Files(tmp_path)))
+    assert run("--strict") == 0
+
+
+def test_a_mistyped_format_is_corrected(capsys):
+    assert run("--emit", "jsn=x") == 2
+    assert "json" in capsys.readouterr().err
