@@ -49,7 +49,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "logical_cpus": os.cpu_count(),
         "usable_cores": usable_cores(),
         "caches": _caches(),
@@ -141,7 +141,8 @@ def _cpuinfo(field: str, root: Path = Path("/")) -> str:
     return ""
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor's name, with family and model where ``/proc`` has them."""
     if sys.platform == "darwin":
         return output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
     model = _cpuinfo("model name") or platform.processor() or platform.machine()

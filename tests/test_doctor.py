@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from benchbench.cli import main
+from benchbench.doctor import sharing
 from benchbench.doctor.files import Files, listed, processors
 from benchbench.doctor.findings import Rule, finding
 from benchbench.doctor.groups import limits
@@ -29,6 +32,7 @@ QUIET = Probe(
     seconds=2.0,
     cores=(Core(cpu=0, middle=1e-3, jitter=0.01, share=1.0),) * 2,
     together=1.0,
+    copying=Core(cpu=0, middle=5e-3, jitter=0.01, share=1.0),
     reading=50e-9,
     others=0.0,
     stolen=0.0,
@@ -238,15 +242,6 @@ class Nvml:
     class NVMLError(Exception):
         pass
 
-    nvmlClocksThrottleReasonGpuIdle = 0x1
-    nvmlClocksThrottleReasonApplicationsClocksSetting = 0x2
-    nvmlClocksThrottleReasonSwPowerCap = 0x4
-    nvmlClocksThrottleReasonHwSlowdown = 0x8
-    nvmlClocksThrottleReasonSyncBoost = 0x10
-    nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
-    nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
-    nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 0x80
-
     def __init__(self, *gpus):
         self.gpus = gpus
         self.open = 0
@@ -278,6 +273,9 @@ class Nvml:
     def nvmlDeviceGetMaxClockInfo(self, handle, kind):
         assert kind == 1
         return self._ask(handle, "highest")
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle):
+        raise self.NVMLError("Function Not Found")  # an old driver
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
         return self._ask(handle, "reasons")
@@ -418,6 +416,34 @@ def test_macos_says_what_it_does_not_tell(tmp_path):
     assert "processor -1" not in render_text(diagnose(machine))
 
 
+def test_processors_that_halve_each_other_are_taken_for_one_core(tmp_path):
+    halved = replace(QUIET, together=0.6)
+    machine = Machine(files=plant(tmp_path, cores(4)), allowed=(0, 1, 2, 3), probe=halved)
+    assert says(machine)["two at once"].command == "benchbench run --threads 2"
+    disturbed = replace(machine, probe=replace(halved, others=1.0))
+    assert not says(disturbed)["two at once"].command
+
+
+def test_few_others_matter_less_on_many_processors(tmp_path):
+    machine = Machine(
+        files=plant(tmp_path, cores(64)),
+        allowed=tuple(range(64)),
+        threads=8,
+        probe=replace(QUIET, others=0.9),
+    )
+    assert says(machine)["neighbours"].status == says(machine)["threads"].status == "good"
+    all_of_it = says(replace(machine, threads=64))["threads"]
+    assert all_of_it.command == "benchbench run --threads 63"
+    loud = says(replace(machine, probe=replace(QUIET, others=1.5)))
+    assert loud["neighbours"].status == "noisy"
+
+
+def test_the_load_stands_in_where_no_work_was_done(tmp_path):
+    machine = Machine(files=Files(tmp_path), load=1.0)
+    assert says(machine)["neighbours"].status == "good"
+    assert says(replace(machine, load=2.5))["neighbours"].status == "noisy"
+
+
 def test_memory_nodes_and_the_other_half_of_a_core(tmp_path):
     tree = cores(4, 2) | {
         "sys/devices/system/node/node0/cpulist": "0-1,4-5",
@@ -489,6 +515,7 @@ def test_whoever_follows_the_advice_is_told_so(count, threads, weak, halves, quo
             },
             "steadiness",
         ),
+        ({"copying": Core(cpu=0, middle=5e-3, jitter=0.3, share=1.0)}, "memory speed"),
         ({"swapped": 5}, "swap"),
         ({"hot": 1}, "heat"),
         ({"others": 0.5}, "neighbours"),
@@ -558,6 +585,20 @@ def test_text_fits_its_columns_but_for_commands(laptop):
     assert text.index("NOISY") < text.index("GOOD")
 
 
+def test_what_is_good_is_short_unless_asked_for(laptop, capsys):
+    diagnosis = diagnose(laptop)
+    short = render_text(diagnosis, short=True)
+    assert "random addresses" in short and "glibc 2.39" not in short
+    assert "glibc 2.39" in render_text(diagnosis)
+    assert "\x1b" not in short
+    colours = render_text(diagnosis, style=lambda text, status: f"<{status}>{text}")
+    assert "<noisy>NOISY" in colours and "<good>GOOD" in colours
+    assert run("--all") == 0
+    everything = capsys.readouterr().out
+    assert run() == 0
+    assert len(capsys.readouterr().out) < len(everything)
+
+
 def test_markdown_and_json_have_every_finding(laptop):
     diagnosis = diagnose(laptop)
     rows = [line for line in render_markdown(diagnosis).splitlines() if line.startswith("| ")]
@@ -603,11 +644,22 @@ def test_work_on_this_machine_is_watched():
     found = probe(Files())
     assert found.cores
     assert found.seconds > 0
+    assert found.copying is not None and found.copying.middle > 0
     assert found.reading is not None and 0 < found.reading < 1e-3
     for core in found.cores:
         assert core.middle > 0 and core.jitter >= 0 and 0 < core.share <= 1
     if len(found.cores) > 1:
         assert found.together is not None and found.together > 0
+
+
+def test_a_neighbour_is_noticed():
+    code = "while True: pass"
+    with subprocess.Popen([sys.executable, "-c", code]) as neighbour:
+        try:
+            found = probe(Files())
+        finally:
+            neighbour.kill()
+    assert found.others is not None and found.others >= sharing.MUCH
 
 
 def test_every_rule_can_look_at_this_machine():

@@ -14,9 +14,12 @@ _COLOURS = {"noisy": "yellow", "unknown": "cyan", "good": "green"}
 @click.option(
     "--spin/--no-spin", default=True, help="Also work for 2 s and see what becomes of it."
 )
+@click.option("--all", "everything", is_flag=True, help="Also what was read of what is good.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when something is noisy.")
 @emit_option("text, markdown or json")
-def command(threads: int, spin: bool, strict: bool, emits: tuple[str, ...]) -> int:
+def command(
+    threads: int, spin: bool, everything: bool, strict: bool, emits: tuple[str, ...]
+) -> int:
     """Say what makes numbers noisy on this machine, and how to mend it.
 
     Looks at clocks, cores, neighbours, the limits of the container, memory, the allocator and
@@ -36,10 +39,10 @@ def command(threads: int, spin: bool, strict: bool, emits: tuple[str, ...]) -> i
     wanted = targets(emits, FORMATS)
     diagnosis = diagnose(here(threads, spin=spin))
     width = max(60, min(100, get_terminal_size((WIDTH, 24)).columns))
-    click.echo(
-        render_text(
-            diagnosis, width, lambda text, status: click.style(text, fg=_COLOURS[status], bold=True)
-        )
-    )
+
+    def style(text: str, status: str) -> str:
+        return click.style(text, fg=_COLOURS[status], bold=True)
+
+    click.echo(render_text(diagnosis, width, style, short=not everything))
     write(diagnosis, wanted, FORMATS)
     return 1 if strict and diagnosis.of("noisy") else 0

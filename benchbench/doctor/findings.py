@@ -63,9 +63,9 @@ def good(read: str) -> Found:
     return Found(status="good", read=read)
 
 
-def noisy(read: str, command: str = "", cannot: str = "") -> Found:
+def noisy(read: str, command: str = "", cannot: str = "", mend: str = "") -> Found:
     """Something to mend, unless ``cannot`` says why not."""
-    return Found(status="noisy", read=read, command=command, cannot=cannot)
+    return Found(status="noisy", read=read, command=command, cannot=cannot, mend=mend)
 
 
 def unknown(read: str, command: str = "", cannot: str = "", mend: str = "") -> Found:

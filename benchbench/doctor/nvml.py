@@ -19,7 +19,17 @@ _SLOW = {
     "HwThermalSlowdown": "heat",
     "HwPowerBrakeSlowdown": "the power supply",
 }
-_REASON = "nvmlClocksThrottleReason"
+_BITS = {
+    "GpuIdle": 0x1,
+    "ApplicationsClocksSetting": 0x2,
+    "SwPowerCap": 0x4,
+    "HwSlowdown": 0x8,
+    "SyncBoost": 0x10,
+    "SwThermalSlowdown": 0x20,
+    "HwThermalSlowdown": 0x40,
+    "HwPowerBrakeSlowdown": 0x80,
+}
+"""NVML's reasons for the clock; the module is about to rename them, their numbers stay."""
 _SM, _CHIP, _SLOWDOWN = 1, 0, 1
 """NVML's numbers of the clock, the sensor and the threshold."""
 
@@ -99,16 +109,15 @@ def _gpu(nvml: Any, index: int) -> Gpu:
             return None
 
     name = ask(lambda: nvml.nvmlDeviceGetName(handle)) or "GPU"
-    # The old name is in every version of the module so far, the new one only since 2023.
-    question = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None) or getattr(
-        nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None
-    )
-    reasons = ask(lambda: question(handle)) if question else None
+    # Drivers before 535 know the old name only, and the module will lose it.
+    reasons = ask(lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
+    if reasons is None:
+        reasons = ask(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
     split = ask(lambda: nvml.nvmlDeviceGetMigMode(handle))
     processes = ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle))
 
     def because(reason: str) -> bool:
-        return bool((reasons or 0) & getattr(nvml, f"{_REASON}{reason}", 0))
+        return bool((reasons or 0) & _BITS[reason])
 
     def watts(question: str) -> float | None:
         milli = ask(lambda: getattr(nvml, question)(handle))

@@ -26,6 +26,8 @@ class Machine:
 
     files: Files
     system: str = "Linux"
+    cpu: str = ""
+    """The processor's name."""
     variables: Mapping[str, str] = field(default_factory=dict)
     allowed: tuple[int, ...] = ()
     """Logical processors that this process may use."""
@@ -160,6 +162,7 @@ def here(threads: int = 0, *, spin: bool = True) -> Machine:
     return Machine(
         files=files,
         system=system,
+        cpu=described.cpu_model(),
         variables=os.environ,
         allowed=tuple(allowed_cpus()),
         threads=threads or usable_cores(),

@@ -21,8 +21,8 @@ from benchbench.resources import physical_cpus
 SPIN = Path(__file__).with_name("spin.py")
 CORES = 4
 """At most so many cores are looked at, one after another."""
-ALONE, TOGETHER = 0.25, 0.4
-"""Seconds of work: on each core, and on two at once."""
+ALONE, COPYING, TOGETHER = 0.25, 0.4, 0.4
+"""Seconds of work: on each core, of copying, and on two cores at once."""
 START = 0.3
 """Seconds in which two processes are certainly up."""
 PATIENCE = 20.0
@@ -54,6 +54,8 @@ class Probe:
     cores: tuple[Core, ...] = ()
     together: float | None = None
     """Rate of two cores at once over that of both alone: 1 where they share nothing."""
+    copying: Core | None = None
+    """A core while it copied memory that no cache holds."""
     reading: float | None = None
     """Seconds that one reading of the clock takes."""
     others: float | None = None
@@ -77,7 +79,8 @@ def probe(files: Files) -> Probe:
     """
     before = _counters(files)
     cpus = physical_cpus(CORES) or (-1,)
-    alone = [(cpu, record) for cpu in cpus if (record := _spin(cpu))]
+    alone = [(cpu, record) for cpu in cpus if (record := _spin(cpu, ALONE))]
+    copies = _spin(cpus[-1], COPYING, "copy")
     together = _together(alone)
     reading = clock_reading()
     after = _counters(files)
@@ -85,6 +88,7 @@ def probe(files: Files) -> Probe:
         seconds=after.moment - before.moment,
         cores=tuple(_core(cpu, record) for cpu, record in alone),
         together=together,
+        copying=_core(cpus[-1], copies) if copies else None,
         reading=reading,
         others=_others(before, after),
         busiest=_busiest(before, after),
@@ -111,14 +115,14 @@ def slowed_for_heat(files: Files) -> int | None:
     return sum(known) if known else None
 
 
-def _command(cpu: int, begin: float, seconds: float) -> list[str]:
-    return [sys.executable, "-I", "-S", str(SPIN), str(cpu), repr(begin), str(seconds)]
+def _command(cpu: int, begin: float, seconds: float, work: str = "count") -> list[str]:
+    return [sys.executable, "-I", "-S", str(SPIN), work, str(cpu), repr(begin), str(seconds)]
 
 
-def _spin(cpu: int) -> Record | None:
+def _spin(cpu: int, seconds: float, work: str = "count") -> Record | None:
     """One process's record, or None where it could not work."""
     with suppress(OSError, subprocess.SubprocessError, ValueError):
-        command = _command(cpu, 0.0, ALONE)
+        command = _command(cpu, 0.0, seconds, work)
         done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
         record: Record = json.loads(done.stdout)
         return record

@@ -24,7 +24,11 @@ def summary(diagnosis: Diagnosis) -> str:
 def place(diagnosis: Diagnosis) -> str:
     """The machine in one line."""
     machine = diagnosis.machine
-    words = [machine.system, f"{machine.usable} core{'s' * (machine.usable != 1)} to use"]
+    words = [
+        machine.system,
+        *([machine.cpu] if machine.cpu else []),
+        f"{machine.usable} core{'s' * (machine.usable != 1)} to use",
+    ]
     if machine.guest:
         words.append("a virtual machine")
     if machine.container:
@@ -35,22 +39,32 @@ def place(diagnosis: Diagnosis) -> str:
 
 
 def render_text(
-    diagnosis: Diagnosis, width: int = WIDTH, style: Callable[[str, Status], str] | None = None
+    diagnosis: Diagnosis,
+    width: int = WIDTH,
+    style: Callable[[str, Status], str] | None = None,
+    *,
+    short: bool = False,
 ) -> str:
-    """What is noisy with all that belongs to it, the rest in short.
+    """What is noisy with all that belongs to it, the rest with less.
 
     Args:
         diagnosis: what was found.
         width: columns.
+        short: of what is good the names alone.
         style: colours a status's word.
     """
     paint = style or (lambda text, status: text)
     column = max(len(one.name) for one in diagnosis.findings) + 2
-    lines = [f"benchbench doctor: {summary(diagnosis)}", place(diagnosis)]
+    lines = [f"benchbench doctor: {summary(diagnosis)}"]
+    lines += _wrapped(place(diagnosis), "", "", width)
     for status in _ORDER:
         found = diagnosis.of(status)
         if found:
             lines += ["", paint(status.upper(), status)]
+        if short and status == "good":
+            names = ", ".join(one.name for one in found)
+            lines += _wrapped(f"{names} (`--all` shows what was read)", "  ", "  ", width)
+            break
         for names, one in _alike(found):
             lines += _lines(names, one, column, width)
     lines += ["", *_wrapped(_closing(diagnosis), "", "", width)]

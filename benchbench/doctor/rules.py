@@ -13,6 +13,7 @@ RULES: tuple[Rule, ...] = (
     sharing.NEIGHBOURS,
     sharing.STEAL,
     sharing.SPIN,
+    sharing.MEMORY_SPEED,
     sharing.TOGETHER,
     cores.THREADS,
     cores.ALLOWED,

@@ -5,14 +5,20 @@ from __future__ import annotations
 from contextlib import suppress
 
 from benchbench.doctor.findings import Found, Rule, good, noisy, unknown
-from benchbench.doctor.place import Machine
+from benchbench.doctor.place import Machine, online
+from benchbench.doctor.spin import BYTES as COPIED
 
 MUCH = 0.2
 """Processors' worth of time that others may use."""
+OF_MANY = 0.02
+"""And the share of all processors, where that is more: on many, others rarely meet us."""
 STOLEN = 0.01
 JITTER, SHARE, APART = 0.05, 0.97, 0.05
+COPYING = 0.10
 ALONE = 0.9
 """Rate of two cores at once over that of both alone that is still good."""
+HALVES = 0.75
+"""Rate below which two processors are taken for two threads of one core."""
 LEAST = 1 << 30
 """Bytes that should be available."""
 GIB = float(1 << 30)
@@ -32,8 +38,10 @@ def neighbours(machine: Machine) -> Found:
         words.append(f"tasks waited {waiting:.0f} % of 10 s")
     if not words:
         return unknown(machine.unreadable)
-    busy = others if others is not None else (machine.load or 0.0) - 1.0 + MUCH
-    return noisy("; ".join(words)) if busy >= MUCH else good("; ".join(words))
+    much = max(MUCH, OF_MANY * len(online(machine)))
+    # A load of 1 may be whoever called us.
+    busy = others >= much if others is not None else (machine.load or 0.0) >= 1 + much
+    return noisy("; ".join(words)) if busy else good("; ".join(words))
 
 
 def _waiting(machine: Machine) -> float | None:
@@ -94,6 +102,18 @@ def _on(cpu: int) -> str:
     return f" on processor {cpu}" if cpu >= 0 else ""
 
 
+def copying(machine: Machine) -> Found:
+    """Whether copying memory always takes the same time."""
+    if machine.probe is None:
+        return _unseen()
+    core = machine.probe.copying
+    if core is None:
+        return unknown("no process could be started")
+    speed = COPIED / core.middle / 1e9
+    read = f"copying {COPIED >> 20} MiB varies by {100 * core.jitter:.0f} %; {speed:.1f} GB/s"
+    return noisy(read) if core.jitter > COPYING else good(read)
+
+
 def together(machine: Machine) -> Found:
     """Whether two cores work as fast at once as alone."""
     if machine.probe is None:
@@ -102,7 +122,13 @@ def together(machine: Machine) -> Found:
     if rate is None:
         return unknown("fewer than two cores could be looked at")
     read = f"two cores at once do {100 * rate:.0f} % of what they do alone"
-    return good(read) if rate >= ALONE else noisy(read)
+    if rate >= ALONE:
+        return good(read)
+    if rate < HALVES and (machine.probe.others or 0.0) < MUCH and machine.usable > 1:
+        # Nobody else is there, so they are in each other's way. A virtual machine hides that.
+        half = f"benchbench run --threads {machine.usable // 2}"
+        return noisy(f"{read}: they share one core, it seems", half, mend="Use half of them:")
+    return noisy(read)
 
 
 def quota(machine: Machine) -> Found:
@@ -161,7 +187,7 @@ def swap(machine: Machine) -> Found:
 NEIGHBOURS = Rule(
     name="neighbours",
     reads="processor time of other processes while the doctor looks; load; `/proc/pressure/cpu`",
-    noisy=f"others use {MUCH:g} of a processor or more",
+    noisy=f"others use {MUCH:g} of a processor, or {100 * OF_MANY:g} % of all where that is more",
     effect="Timed code waits for others and loses its caches to them, now on one side, now on the "
     "other.",
     mend="End them, or wait until they are done.",
@@ -183,6 +209,14 @@ SPIN = Rule(
     effect="This much of every sample is not the code's; intervals get as wide.",
     mend="Mend what else is noisy here; if nothing is, take more processes (`--processes`).",
     look=spin,
+)
+MEMORY_SPEED = Rule(
+    name="memory speed",
+    reads=f"copies of {COPIED >> 20} MiB on one core for 0.4 s",
+    noisy=f"their 10th and 90th percentiles are more than {100 * COPYING:g} % apart",
+    effect="What is limited by memory varies as much: most elementwise code with large tensors.",
+    mend="End whoever else uses memory; on a shared host only a machine of its own helps.",
+    look=copying,
 )
 TOGETHER = Rule(
     name="two at once",
