@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -234,6 +236,34 @@ def test_the_tightest_of_nested_groups_counts(tmp_path):
     found = limits(files)
     assert (found.quota, found.periods, found.throttled) == (1.0, 4, 1)
     assert (found.memory, found.memory_used) == (1000, 400)
+
+
+def test_files_in_cache_are_no_shortage(tmp_path):
+    tree = {
+        f"{GROUPS}/cgroup.controllers": "memory",
+        f"{GROUPS}/memory.max": str(4 * GIB),
+        f"{GROUPS}/memory.current": str(4 * GIB - 4096),
+    }
+    machine = Machine(files=plant(tmp_path, tree))
+    assert says(machine)["memory"].status == "noisy"
+    plant(tmp_path, {f"{GROUPS}/memory.stat": f"anon 5\ninactive_file {3 * GIB}"})
+    assert says(replace(machine))["memory"].status == "good"
+
+
+def test_a_chips_sensors_are_taken_before_zones(tmp_path):
+    tree = {
+        "sys/class/thermal/thermal_zone0/type": "acpitz",
+        "sys/class/thermal/thermal_zone0/temp": "17000",
+        "sys/class/hwmon/hwmon0/name": "nvme",
+        "sys/class/hwmon/hwmon0/temp1_input": "84000",
+        "sys/class/hwmon/hwmon1/name": "k10temp",
+        "sys/class/hwmon/hwmon1/temp1_input": "61000",
+        "sys/class/hwmon/hwmon1/temp3_input": "55000",
+    }
+    machine = Machine(files=plant(tmp_path, tree))
+    assert says(machine)["heat"].read == "61 C"
+    plant(tmp_path, {"sys/class/hwmon/hwmon1/temp1_crit": "70000"})
+    assert says(machine)["heat"].status == "noisy"
 
 
 class Nvml:
@@ -660,6 +690,22 @@ def test_a_neighbour_is_noticed():
         finally:
             neighbour.kill()
     assert found.others is not None and found.others >= sharing.MUCH
+
+
+def test_a_system_that_refuses_every_question_is_unknown(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise PermissionError("not for you")
+
+    names = ("virtual_memory", "swap_memory", "cpu_times", "process_iter", "sensors_battery")
+    for name in names:
+        monkeypatch.setattr(psutil, name, refuse, raising=False)
+    monkeypatch.setattr(os, "getloadavg", refuse)
+    machine = here(files=Files(tmp_path))
+    assert machine.probe is not None and machine.probe.others is None
+    assert not machine.probe.busiest
+    found = says(machine)
+    for name in ("neighbours", "steal", "memory", "swap", "power", "governor", "quota"):
+        assert found[name].status == "unknown", found[name]
 
 
 def test_every_rule_can_look_at_this_machine():

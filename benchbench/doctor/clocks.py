@@ -11,6 +11,7 @@ _BROKEN = 150.0
 """Degrees above which a sensor is taken to be broken."""
 _NEAR = 10.0
 """Degrees below the critical point that are too near."""
+_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 _SENSORS = ("x86_pkg", "cpu", "soc", "core", "tctl")
 
 
@@ -74,7 +75,11 @@ def heat(machine: Machine) -> Found:
 
 
 def _hottest(machine: Machine) -> tuple[float | None, float | None]:
-    """Degrees Celsius of the hottest zone, a processor's if possible, and its critical point."""
+    """Degrees Celsius of the hottest sensor, a processor's if possible, and its critical point."""
+    chips = [_chip(machine, path) for path in machine.files.find("sys/class/hwmon/hwmon*")]
+    known = [chip for chip in chips if chip is not None]
+    if known:
+        return max(known, key=lambda chip: chip[0])
     zones = []
     for path in machine.files.find("sys/class/thermal/thermal_zone*"):
         milli = machine.files.number(f"{path}/temp")
@@ -91,6 +96,19 @@ def _hottest(machine: Machine) -> tuple[float | None, float | None]:
         if machine.files.text(point) in ("critical", "hot")
     ]
     return degrees, min((point / 1000 for point in points if point and point > 0), default=None)
+
+
+def _chip(machine: Machine, path: str) -> tuple[float, float | None] | None:
+    """The hottest sensor of a processor's chip and its critical point; None for other chips."""
+    if machine.files.text(f"{path}/name") not in _CHIPS:
+        return None
+    found = []
+    for sensor in machine.files.find(f"{path}/temp*_input"):
+        milli = machine.files.number(sensor)
+        critical = machine.files.number(sensor.replace("_input", "_crit"))
+        if milli is not None and 0 < milli / 1000 < _BROKEN:
+            found.append((milli / 1000, critical / 1000 if critical else None))
+    return max(found, key=lambda one: one[0], default=None)
 
 
 def power(machine: Machine) -> Found:
@@ -144,7 +162,7 @@ BOOST = Rule(
 )
 HEAT = Rule(
     name="heat",
-    reads="the processor's thermal zone, and `core_throttle_count`",
+    reads="the processor's sensors, and `core_throttle_count`",
     noisy="a core was slowed while the doctor looked, or 10 C are left to the critical point",
     effect="Cores slow down once they are hot, so later cases lose.",
     mend="Let it cool, free its fans, or use fewer threads.",

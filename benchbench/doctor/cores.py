@@ -106,7 +106,7 @@ SIBLINGS = Rule(
     name="hyperthreads",
     reads="`thread_siblings_list` of the allowed processors",
     noisy="two of them share a core, or others are busy and may use the other half",
-    effect="Two threads on one core get about half its speed each; which do is chance.",
+    effect="Two threads on one core are little faster than one, and which meet is chance.",
     mend="Use one processor of each core:",
     look=siblings,
 )

@@ -43,7 +43,10 @@ class Files:
 
     def exists(self, path: str) -> bool:
         """Whether there is such a path."""
-        return (self.root / path).exists()
+        try:
+            return (self.root / path).exists()
+        except OSError:
+            return False
 
 
 def processors(text: str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ class Limits:
     """Periods with a quota so far, and those in which it was used up."""
     memory: int | None = None
     memory_used: int | None = None
-    """Bytes; None without a limit."""
+    """Bytes, without files in cache that can be dropped; None without a limit."""
 
 
 def limits(files: Files) -> Limits:
@@ -43,7 +43,7 @@ def limits(files: Files) -> Limits:
         if granted is not None:
             quotas.append((granted, float(text.split()[1]) / 1e6, folder))
     granted, period, where = min(quotas, default=(None, 0.1, ""))
-    stat = files.fields(f"{where}/cpu.stat") if where else {}
+    times = files.fields(f"{where}/cpu.stat") if where else {}
     sizes = []
     for folder in memory:
         limit = files.number(f"{folder}/memory.max")
@@ -51,14 +51,18 @@ def limits(files: Files) -> Limits:
         if limit is not None and limit < _UNLIMITED:
             used = files.number(f"{folder}/memory.current")
             used = files.number(f"{folder}/memory.usage_in_bytes") if used is None else used
-            sizes.append((limit - (used or 0), limit, used or 0))
+            stat = files.fields(f"{folder}/memory.stat")
+            # Files that nobody has touched for a while are dropped before anything is refused.
+            cache = whole(stat.get("total_inactive_file", stat.get("inactive_file")))
+            used = max(0, (used or 0) - (cache or 0))
+            sizes.append((limit - used, limit, used))
     _, limit, used = min(sizes, default=(0, None, None))
     return Limits(
         readable=True,
         quota=granted,
         period=period,
-        periods=whole(stat.get("nr_periods")),
-        throttled=whole(stat.get("nr_throttled")),
+        periods=whole(times.get("nr_periods")),
+        throttled=whole(times.get("nr_throttled")),
         memory=limit,
         memory_used=used,
     )

@@ -13,7 +13,7 @@ from benchbench import machine as described
 from benchbench.doctor.files import Files, listed, processors
 from benchbench.doctor.groups import Limits, limits
 from benchbench.doctor.nvml import Graphics, graphics
-from benchbench.doctor.probe import Probe, probe
+from benchbench.doctor.probe import Probe, probe, told
 
 CPUS = "sys/devices/system/cpu"
 _BOARDS = ("KVM", "QEMU", "VMware", "VirtualBox", "Virtual Machine", "HVM domU", "Bochs")
@@ -149,15 +149,18 @@ class Machine:
         return "the virtual machine does not say" if self.guest else "the kernel does not say"
 
 
-def here(threads: int = 0, *, spin: bool = True) -> Machine:
-    """This machine; ``spin`` also works on it for about two seconds. Never raises."""
+def here(threads: int = 0, *, spin: bool = True, files: Files | None = None) -> Machine:
+    """This machine; ``spin`` also works on it for about two seconds.
+
+    What the system refuses to tell is left out.
+    """
     import psutil
 
     from benchbench.resources import allowed_cpus, usable_cores
 
-    files = Files()
-    memory = psutil.virtual_memory()
-    battery = getattr(psutil, "sensors_battery", lambda: None)()
+    files = files or Files()
+    memory = told(psutil.virtual_memory)
+    battery = told(getattr(psutil, "sensors_battery", lambda: None))
     system = {"Darwin": "macOS"}.get(platform.system(), platform.system())
     return Machine(
         files=files,
@@ -167,10 +170,10 @@ def here(threads: int = 0, *, spin: bool = True) -> Machine:
         allowed=tuple(allowed_cpus()),
         threads=threads or usable_cores(),
         libc=" ".join(platform.libc_ver()).strip(),
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        load=told(lambda: os.getloadavg()[0]),
         plugged=None if battery is None else battery.power_plugged,
-        memory=(int(memory.total), int(memory.available)),
-        swap_used=_swap_used(),
+        memory=(int(memory.total), int(memory.available)) if memory else None,
+        swap_used=told(_swap_used),
         sysctl=_sysctl() if system == "macOS" else {},
         graphics=graphics(files, _nvml()),
         probe=probe(files) if spin else None,

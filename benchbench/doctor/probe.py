@@ -8,11 +8,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchbench.doctor.files import Files, whole
 from benchbench.doctor.groups import limits
@@ -30,6 +30,7 @@ BUSIEST, BUSY = 3, 0.05
 """So many other processes are named, each with at least this share of a processor."""
 
 Record = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,14 @@ def clock_reading(readings: int = 20000) -> float:
     return 1e-9 * (now() - start) / readings
 
 
+def told(question: Callable[[], T]) -> T | None:
+    """An answer of the operating system, None where it gives none."""
+    try:
+        return question()
+    except (OSError, RuntimeError, AttributeError, NotImplementedError):
+        return None
+
+
 def slowed_for_heat(files: Files) -> int | None:
     """Sum of the cores' counters of slowing down for heat since boot."""
     pattern = "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"
@@ -174,7 +183,7 @@ class _Counters:
     moment: float
     own: float
     """Seconds of processor time of this process and of its children that have ended."""
-    busy: float
+    busy: float | None
     """Seconds of processor time of all processes, and with idle and stolen time."""
     total: float
     stolen: float | None
@@ -188,21 +197,21 @@ class _Counters:
 def _counters(files: Files) -> _Counters:
     import psutil
 
-    times, own = psutil.cpu_times(), os.times()
+    times, own = told(psutil.cpu_times), os.times()
     parts = [getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")]
     stolen = getattr(times, "steal", None)
     vm = files.fields("proc/vmstat")
     pages = [whole(vm.get(name)) for name in ("pswpin", "pswpout")]
     processes = {}
-    for one in psutil.process_iter(["name", "cpu_times"]):
+    for one in told(lambda: list(psutil.process_iter(["name", "cpu_times"]))) or ():
         used = one.info["cpu_times"]
         if used is not None:
             processes[one.pid] = (str(one.info["name"]), used.user + used.system)
     return _Counters(
         moment=time.monotonic(),
         own=own.user + own.system + own.children_user + own.children_system,
-        busy=sum(parts),
-        total=sum(parts) + times.idle + getattr(times, "iowait", 0.0) + (stolen or 0.0),
+        busy=None if times is None else sum(parts),
+        total=sum(parts) + sum(getattr(times, n, 0.0) for n in ("idle", "iowait", "steal")),
         stolen=stolen,
         processes=processes,
         throttled=limits(files).throttled,
@@ -211,7 +220,9 @@ def _counters(files: Files) -> _Counters:
     )
 
 
-def _others(before: _Counters, after: _Counters) -> float:
+def _others(before: _Counters, after: _Counters) -> float | None:
+    if before.busy is None or after.busy is None:
+        return None
     used = after.busy - before.busy - (after.own - before.own)
     return max(0.0, used / (after.moment - before.moment))
 

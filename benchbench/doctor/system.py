@@ -54,7 +54,7 @@ def addresses(machine: Machine) -> Found:
     if level is None and not personality:
         return unknown(machine.unreadable)
     # ADDR_NO_RANDOMIZE of personality(2), as `setarch -R` and debuggers set it.
-    if personality and int(personality, 16) & 0x0040000:
+    if personality and int(personality.split()[0], 16) & 0x0040000:
         return noisy("off for this process", cannot="start it without `setarch -R` or debugger")
     if level == 0:
         return noisy("off", "sudo sysctl kernel.randomize_va_space=2")
