@@ -489,6 +489,14 @@ def test_memory_nodes_and_the_other_half_of_a_core(tmp_path):
     one = says(replace(machine, allowed=(0,), threads=1))
     assert one["processors"].status == "noisy"
     assert one["processors"].command == "taskset -c 0-7 benchbench run"
+    groups = {"proc/self/cgroup": "0::/box", f"{GROUPS}/cgroup.controllers": "cpuset cpu"}
+    plant(tmp_path, groups | {f"{GROUPS}/box/cpuset.cpus.effective": "0-1"})
+    some = says(replace(machine, allowed=(0,), threads=1))["processors"]
+    assert some.command == "taskset -c 0-1 benchbench run"
+    plant(tmp_path, {f"{GROUPS}/box/cpuset.cpus.effective": "0"})
+    none = says(replace(machine, allowed=(0,), threads=1))["processors"]
+    assert (none.read, none.command) == ("1 of 8: processor 0", "")
+    assert none.mend.startswith("Cannot be mended here: ")
 
 
 @settings(max_examples=40, deadline=None)

@@ -72,16 +72,17 @@ def allowed(machine: Machine) -> Found:
     """Which processors this process may use."""
     if not machine.allowed:
         return unknown(machine.unreadable)
-    mine, everyone = len(machine.allowed), len(online(machine))
-    read = f"processors {listed(machine.allowed)}" + (f" of {everyone}" if everyone else "")
+    mine, everyone = len(machine.allowed), online(machine)
+    of = f" of {len(everyone)}" if everyone else ""
+    read = f"{mine}{of}: processor{'s' * (mine > 1)} {listed(machine.allowed)}"
     if mine > 1:
         return good(read)
-    only = everyone <= 1
-    return noisy(
-        read,
-        cannot="the machine has one processor" if only else "",
-        command="" if only else f"taskset -c {listed(online(machine))} benchbench run",
-    )
+    if len(everyone) <= 1:
+        return noisy(read, cannot="the machine has no other")
+    granted = tuple(cpu for cpu in machine.limits.cpus or everyone if cpu in everyone)
+    if len(granted) <= 1:
+        return noisy(read, cannot="the control group allows no other, ask whoever started it")
+    return noisy(read, f"taskset -c {listed(granted)} benchbench run")
 
 
 def threads(machine: Machine) -> Found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchbench.doctor.files import Files, whole
+from benchbench.doctor.files import Files, processors, whole
 from benchbench.resources import quota
 
 _GROUPS = "sys/fs/cgroup"
@@ -24,6 +24,8 @@ class Limits:
     periods: int | None = None
     throttled: int | None = None
     """Periods with a quota so far, and those in which it was used up."""
+    cpus: tuple[int, ...] = ()
+    """Logical processors that the groups allow; empty where they do not say."""
     memory: int | None = None
     memory_used: int | None = None
     """Bytes, without files in cache that can be dropped; None without a limit."""
@@ -32,8 +34,13 @@ class Limits:
 def limits(files: Files) -> Limits:
     """Read version 2 or version 1, in this process's group and those around it."""
     cpu, memory = _folders(files, "cpu"), _folders(files, "memory")
+    names = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
+    sets = [
+        files.text(f"{folder}/{name}") for folder in _folders(files, "cpuset") for name in names
+    ]
+    cpus = next((found for text in sets if (found := processors(text))), ())
     if not cpu and not memory:
-        return Limits()
+        return Limits(cpus=cpus)
     quotas = []
     for folder in cpu:
         text = files.text(f"{folder}/cpu.max") or " ".join(
@@ -59,6 +66,7 @@ def limits(files: Files) -> Limits:
     _, limit, used = min(sizes, default=(0, None, None))
     return Limits(
         readable=True,
+        cpus=cpus,
         quota=granted,
         period=period,
         periods=whole(times.get("nr_periods")),
