@@ -9,15 +9,16 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from benchbench import checks
+from benchbench import checks, outputs
 from benchbench.contract import Evidence, Params, Stage, Tolerance, Workload
-from benchbench.fingerprint import Shared, checksum
+from benchbench.fingerprint import Shared
 from benchbench.guards import GlobalState, RandomState
 from benchbench.heap import FILL, Perturbed
+from benchbench.integrity import Integrity
 from benchbench.measure import Entrant
 from benchbench.plugins import describe_error
 from benchbench.signals import CudaPeakMemory, PeakMemory
-from benchbench.structures import Spec, leaves, specify, total_bytes
+from benchbench.structures import Spec, total_bytes
 
 log = logging.getLogger("benchbench")
 
@@ -39,8 +40,10 @@ class Guard:
         seed: int,
         end_stray: Callable[[], None],
         strays: Callable[[float], set[str]],
+        integrity: Integrity | None = None,
     ) -> None:
         self.announce = announce
+        self._integrity = integrity
         self._random = RandomState(seed)
         self._end_stray = end_stray
         self._strays = strays
@@ -68,9 +71,23 @@ class Guard:
         if changed:
             entrant.reject("wrong", stage, changed)
         self._forked |= self._strays(0.25 if stage in ("build", "check") else 0.0)
+        self.see_surroundings(entrant, stage)
         if entrant.name in self._forked:
             entrant.reject("failed", stage, "it forked, and the child came back out of the call")
         return value if entrant.alive else None
+
+    def see_surroundings(self, entrant: Entrant, stage: Stage) -> None:
+        """Reject the contender that just ran when functions were replaced.
+
+        After a timed sample only timers and clocks are looked at; the rest follows when the
+        contender is audited.
+        """
+        if self._integrity is None:
+            return
+        replaced = self._integrity.restore(deep=stage != "time")
+        if replaced:
+            entrant.status = "ok"  # explains whatever else was found
+            entrant.reject("wrong", stage, replaced)
 
     def restore(self) -> None:
         """Put global state back after the workload's own code."""
@@ -116,7 +133,8 @@ class Checker:
         self._baseline_errors: checks.Errors | None = None
         self._baseline_specs: tuple[Spec, ...] | None = None
         self._may_alias: set[str] = set()
-        self._compared: dict[tuple[object, ...], tuple[checks.Errors, str]] = {}
+        self._baseline_kinds: outputs.Kinds | None = None
+        self._compared: dict[outputs.Reading, tuple[checks.Errors, str]] = {}
         self.built: Sequence[Entrant] = ()
         """All contenders of the case."""
         self.broken = ""
@@ -134,7 +152,7 @@ class Checker:
         entrant.signals["check"] = (perf_counter_ns() - started) * 1e-9
 
     def _check(self, entrant: Entrant, *, again: bool = False) -> None:
-        output = self._first_output(entrant)
+        output, reading = self._first_output(entrant) or (None, None)
         if not entrant.alive:
             self._see_inputs(entrant)
             return
@@ -144,7 +162,9 @@ class Checker:
             return
         if self._is_inputs_memory(entrant, output):
             return
-        errors, reason = self._compare(entrant, output)
+        errors, reason = self._compare(entrant, output, reading)
+        if not reason:
+            reason = self._still_changing(output, reading)
         if reason and self._find_changers([entrant]):
             # Somebody else's change to the inputs made this output differ: ask again.
             if again and entrant.alive:
@@ -161,11 +181,28 @@ class Checker:
         if entrant.alive and self._workload.metrics is not None:
             self._measure_quality(entrant, output)
         if entrant.alive and entrant.name == self._workload.baseline:
+            self._baseline_kinds = outputs.kinds(output)
             self._baseline_errors, self._baseline_specs = errors, entrant.specs
         self._see_inputs(entrant)
 
+    def _read(self, entrant: Entrant, output: Any, stage: Stage) -> outputs.Reading:
+        """Values of an output that a call just returned; none for one that may not be there yet."""
+        expected = self._baseline_kinds if entrant.name != self._workload.baseline else None
+        compared = self._reference is not None and entrant.name != self._workload.baseline
+        reason = outputs.deferral(output, expected, compared=compared)
+        if reason:
+            entrant.reject("wrong", stage, reason)
+            return ()
+        return outputs.read(output)
+
+    @staticmethod
+    def _still_changing(output: Any, reading: outputs.Reading) -> str:
+        if outputs.read(output) == reading:
+            return ""
+        return "its output changed after the call had returned: it was not finished"
+
     def _first_output(self, entrant: Entrant) -> Any:
-        """Output of the call that the reference is compared with."""
+        """Output of the call that the reference is compared with, and its values right then."""
         if self._baseline_specs is not None and not self._workload.stateful:
             checks.poison(self._baseline_specs, 2)
 
@@ -174,8 +211,10 @@ class Checker:
                 for _ in range(self._workload.check_calls - 1):
                     entrant.call()
                 if not self._workload.stateful:
-                    return entrant.call()
-            return self._weighed_call(entrant)
+                    output = entrant.call()
+                    return output, self._read(entrant, output, "check")
+            output = self._weighed_call(entrant)
+            return output, self._read(entrant, output, "check")
 
         return self._guard.attempt(entrant, "check", call)
 
@@ -190,7 +229,9 @@ class Checker:
             entrant.signals["peak_memory"] = float(peak.bytes)
         return output
 
-    def _compare(self, entrant: Entrant, output: Any) -> tuple[checks.Errors, str]:
+    def _compare(
+        self, entrant: Entrant, output: Any, key: outputs.Reading
+    ) -> tuple[checks.Errors, str]:
         """Errors against the reference and what is wrong, for the values alone."""
         if self._reference is None or self._tolerance is None:
             return {}, ""
@@ -203,7 +244,6 @@ class Checker:
                 return {}, reason
         # The same bits have the same errors: most audits, and contenders that share a kernel, cost
         # a checksum only.
-        key = tuple((specify(path, leaf), checksum(leaf)) for path, leaf in leaves(output))
         if key not in self._compared:
             self._compared[key] = self._reference.compare(output)
         errors, reason = self._compared[key]
@@ -280,9 +320,13 @@ class Checker:
     def audit(self, entrant: Entrant, output: Any) -> None:
         """Check an output that came out of a timed region like the first."""
         self._guard.announce(entrant.name, "audit")
+        reading = self._read(entrant, output, "audit")
         reason = ""
-        if not self._workload.stateful:
-            reason = self._compare(entrant, output)[1]
+        if entrant.alive and not self._workload.stateful:
+            reason = self._compare(entrant, output, reading)[1]
+        if entrant.alive and not reason:
+            reason = self._still_changing(output, reading)
+        self._guard.see_surroundings(entrant, "audit")
         if reason and self._find_changers([entrant]):
             return
         if reason:

@@ -1,11 +1,16 @@
-"""Torch's global state: what a contender must leave as it found it."""
+"""Global state of torch, Python and the process: what a contender must leave as it found it."""
 
 from __future__ import annotations
 
+import gc
+import os
 import random
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
@@ -22,19 +27,32 @@ def _settings() -> tuple[Setting, ...]:
     import torch
 
     cudnn = torch.backends.cudnn
+    kept = []
+
+    def write_inference(value: bool) -> None:
+        # A guard lasts as long as it is held; the one that was left open cannot be closed from
+        # here.
+        kept.append(torch._C._InferenceMode(value))
+
+    def default_device() -> str:
+        try:
+            return str(torch.get_default_device())
+        except Exception:  # somebody's mode stands in between; it is found next
+            return "cpu"
 
     def write_cudnn(name: str) -> Callable[[Any], None]:
         return lambda value: setattr(cudnn, name, value)
 
     return (
-        Setting(name="number of threads", read=torch.get_num_threads, write=torch.set_num_threads),
-        Setting(name="default dtype", read=torch.get_default_dtype, write=torch.set_default_dtype),
         Setting(
             name="default device",
-            read=lambda: str(torch.get_default_device()),
+            read=default_device,
             # A device that is set goes through a dispatch mode on every call; the CPU needs none.
             write=lambda value: torch.set_default_device(None if value == "cpu" else value),
         ),
+        *_modes(),  # before the others, since they stand between the other settings and torch
+        Setting(name="number of threads", read=torch.get_num_threads, write=torch.set_num_threads),
+        Setting(name="default dtype", read=torch.get_default_dtype, write=torch.set_default_dtype),
         Setting(name="grad mode", read=torch.is_grad_enabled, write=torch.set_grad_enabled),
         Setting(
             name="float32 matmul precision",
@@ -64,7 +82,138 @@ def _settings() -> tuple[Setting, ...]:
             read=lambda: cudnn.deterministic,
             write=write_cudnn("deterministic"),
         ),
+        Setting(
+            name="inference mode",
+            read=torch.is_inference_mode_enabled,
+            write=write_inference,
+        ),
+        Setting(
+            name="anomaly mode", read=torch.is_anomaly_enabled, write=torch.set_anomaly_enabled
+        ),
+        Setting(
+            name="use of oneDNN",
+            read=torch._C._get_mkldnn_enabled,
+            write=torch._C._set_mkldnn_enabled,
+        ),
+        *_interpreter(),
+        *_process(),
     )
+
+
+def _modes() -> Iterator[Setting]:
+    """What torch runs around every operator or module of everybody."""
+    import torch
+    from torch.nn.modules import module
+
+    core: Any = torch._C
+    if hasattr(core, "_pop_torch_function_stack"):
+        yield Setting(
+            name="stack of torch function modes",
+            read=core._len_torch_function_stack,
+            write=_popper(core._len_torch_function_stack, core._pop_torch_function_stack),
+        )
+    if hasattr(core, "_pop_torch_dispatch_stack"):
+        yield Setting(
+            name="stack of dispatch modes",
+            read=core._len_torch_dispatch_stack,
+            write=_popper(
+                core._len_torch_dispatch_stack, partial(core._pop_torch_dispatch_stack, None)
+            ),
+        )
+    hooks = [
+        value
+        for name, value in vars(module).items()
+        if name.startswith("_global_") and name.endswith("_hooks") and isinstance(value, dict)
+    ]
+
+    def keep(count: int) -> None:
+        for found in hooks:
+            while found and sum(map(len, hooks)) > count:
+                found.popitem()
+
+    yield Setting(name="hooks of all modules", read=lambda: sum(map(len, hooks)), write=keep)
+
+
+def _popper(length: Callable[[], int], pop: Callable[[], Any]) -> Callable[[int], None]:
+    def write(wanted: int) -> None:
+        while length() > wanted:
+            pop()
+
+    return write
+
+
+def _interpreter() -> Iterator[Setting]:
+    yield Setting(name="trace function", read=sys.gettrace, write=sys.settrace)
+    yield Setting(name="profile function", read=sys.getprofile, write=sys.setprofile)
+    yield Setting(
+        name="thread switch interval", read=sys.getswitchinterval, write=sys.setswitchinterval
+    )
+    yield Setting(
+        name="garbage collector's thresholds",
+        read=gc.get_threshold,
+        write=lambda value: gc.set_threshold(*value),
+    )
+    yield Setting(
+        name="garbage collector's callbacks",
+        read=lambda: tuple(gc.callbacks),
+        write=lambda value: gc.callbacks.__setitem__(slice(None), value),
+    )
+
+
+_ENVIRONMENT = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "MALLOC_", "LD_", "BENCHBENCH_")
+"""Variables that libraries read later, or that the harness hands on."""
+
+
+def _process() -> Iterator[Setting]:
+    def variables() -> tuple[tuple[str, str], ...]:
+        return tuple(item for item in os.environ.items() if item[0].startswith(_ENVIRONMENT))
+
+    def set_variables(value: tuple[tuple[str, str], ...]) -> None:
+        for name, _ in variables():
+            del os.environ[name]
+        os.environ.update(value)
+
+    yield Setting(name="environment", read=variables, write=set_variables)
+    if hasattr(os, "sched_getaffinity"):
+        yield Setting(
+            name="processors that the process may use",
+            read=lambda: os.sched_getaffinity(0),
+            write=lambda value: os.sched_setaffinity(0, value),
+        )
+    if hasattr(os, "getpriority"):
+        yield Setting(
+            name="priority",
+            read=lambda: os.getpriority(os.PRIO_PROCESS, 0),
+            write=lambda value: _try(os.setpriority, os.PRIO_PROCESS, 0, value),
+        )
+    for name in ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGUSR1", "SIGUSR2", "SIGINT"):
+        number = getattr(signal, name, None)
+        if number is not None:
+            yield Setting(
+                name=f"handler of {name}",
+                read=partial(signal.getsignal, number),
+                write=partial(signal.signal, number),
+            )
+    for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"):
+        which = getattr(signal, name, None)
+        if which is not None:
+            yield Setting(
+                name=f"interval timer {name}",
+                read=lambda which=which: signal.getitimer(which) != (0.0, 0.0),
+                write=lambda value, which=which: signal.setitimer(which, 0.0),
+            )
+
+
+def _difference(before: Any, after: Any) -> tuple[Any, Any]:
+    """Of two long tuples only the parts in which they differ."""
+    if not isinstance(before, tuple) or not isinstance(after, tuple):
+        return before, after
+    return tuple(x for x in before if x not in after), tuple(x for x in after if x not in before)
+
+
+def _try(function: Callable[..., object], *arguments: object) -> None:
+    with suppress(OSError):
+        function(*arguments)
 
 
 def _flushes_denormals() -> bool:
@@ -76,7 +225,7 @@ _SMALLEST, _ONE = 5e-324, 1.0
 
 
 class GlobalState:
-    """Settings as they were; finds and undoes what changed. About 5 us a look."""
+    """Settings as they were; finds and undoes what changed. About 25 us a look."""
 
     def __init__(self) -> None:
         self._settings = _settings()
@@ -89,7 +238,8 @@ class GlobalState:
             now = setting.read()
             if now != value:
                 setting.write(value)
-                changed.append(f"the {setting.name} from {value} to {now}")
+                before, after = _difference(value, now)
+                changed.append(f"the {setting.name} from {before} to {after}")
         return f"it changed {' and '.join(changed)}" if changed else ""
 
 

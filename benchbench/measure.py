@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter_ns
+from time import monotonic_ns, perf_counter_ns
 from typing import Any
 
 from benchbench import signals
@@ -232,18 +232,21 @@ def take_passes(
     passes = count_passes(entrants, settings) if timer.unit == "s" else least
     audits = {e.name: rng.randrange(passes) for e in entrants if e.role == "contender"}
     meter = signals.Meter()
+    ledger = Ledger(entrants)
     spent = 0.0
 
     def one(entrant: Entrant, index: int) -> float:
         audited = audits.get(entrant.name) == index
         if audited:
             before_audit(entrant)
-        elapsed, output = attempt(entrant, "time", lambda: _sample(entrant, timer, meter)) or (
+        elapsed, output = attempt(entrant, "time", lambda: _sample(entrant, timer, meter, ledger)) or (
             0.0,
             None,
         )
+        ledger.verify(entrant)
         if audited and entrant.alive:
             audit(entrant, output)
+            ledger.leave_out_the_rejected()
             entrant.audited += 1
         return float(elapsed)
 
@@ -269,21 +272,76 @@ def take_passes(
         meter.close()
 
 
-def _sample(entrant: Entrant, timer: Timer, meter: signals.Meter) -> tuple[float, Any]:
+def _sample(
+    entrant: Entrant, timer: Timer, meter: signals.Meter, ledger: Ledger
+) -> tuple[float, Any]:
     """One sample into the entrant's record; doubtful ones are taken again, three times at most."""
-    assert entrant.thunk is not None
+    thunk, calls = entrant.thunk, entrant.calls
+    assert thunk is not None
     taken = 0.0
     for _ in range(1 + RETAKES):
         before = meter.read()
-        sample = timer.sample(entrant.thunk, entrant.calls)
+        begun = monotonic_ns()
+        sample = timer.sample(thunk, calls)
+        host = (monotonic_ns() - begun) * 1e-9
         entrant.total += meter.read() - before
-        entrant.made += entrant.calls
-        entrant.sampled += entrant.calls
+        entrant.made += calls
+        entrant.sampled += calls
         taken += sample.elapsed
-        if not sample.doubtful:
-            entrant.samples.append(sample.elapsed / entrant.calls)
+        doubtful = sample.doubtful or _clocks_disagree(timer, sample.elapsed, host)
+        if not doubtful:
+            entrant.samples.append(sample.elapsed / calls)
+            ledger.note(entrant)
             entrant.timed += sample.elapsed
             return taken, sample.output
         entrant.doubtful += 1
-    entrant.reject("quarantined", "time", f"{RETAKES + 1} samples in a row: {sample.doubtful}")
+    entrant.reject("quarantined", "time", f"{RETAKES + 1} samples in a row: {doubtful}")
     return taken, None
+
+
+def _clocks_disagree(timer: Timer, elapsed: float, host: float) -> str:
+    """Why a second clock, read around the sample, does not bear it out, or an empty text.
+
+    No sample is longer than the time in which it was taken; one of the host's own clock is hardly
+    shorter (a tenth, and what a process waits for when it is interrupted between two readings).
+    """
+    if not getattr(timer, "host_clock", False):  # the GPU's has a check of its own
+        return ""
+    if 0.9 * host - 2e-4 <= elapsed <= 1.01 * host + 1e-4:
+        return ""
+    return f"the timer saw {elapsed:.3g} s, a second clock {host:.3g} s"
+
+
+class Ledger:
+    """What was measured and of whom, beside the entrants, which a contender's code may reach."""
+
+    def __init__(self, entrants: Sequence[Entrant]) -> None:
+        self._entrants = tuple(entrants)
+        self._rows = {id(e): (e.thunk, e.calls, e.alive, tuple(e.samples)) for e in entrants}
+
+    def note(self, entrant: Entrant) -> None:
+        """A sample was just added."""
+        thunk, calls, alive, samples = self._rows[id(entrant)]
+        self._rows[id(entrant)] = (thunk, calls, alive, (*samples, entrant.samples[-1]))
+
+    def leave_out_the_rejected(self) -> None:
+        """An audit may have rejected whoever it found guilty."""
+        for entrant in self._entrants:
+            if not entrant.alive:
+                self._rows[id(entrant)] = (entrant.thunk, entrant.calls, False, ())
+
+    def verify(self, ran: Entrant) -> None:
+        """Reject the entrant that just ran when a record of anybody is not as it was noted."""
+        for entrant in self._entrants:
+            thunk, calls, alive, samples = self._rows[id(entrant)]
+            if entrant is ran and not entrant.alive:
+                self._rows[id(entrant)] = (entrant.thunk, entrant.calls, False, ())
+                continue
+            if entrant.thunk is thunk and entrant.calls == calls and entrant.alive == alive:
+                if not alive or tuple(entrant.samples) == samples:
+                    continue
+            entrant.thunk, entrant.calls, entrant.samples = thunk, calls, list(samples)
+            entrant.status = "ok" if alive else entrant.status
+            whose = "its own" if entrant is ran else f"{entrant.name}'s"
+            ran.reject("wrong", "time", f"it changed {whose} record of what was measured")
+            self._rows[id(ran)] = (*self._rows[id(ran)][:2], False, ())

@@ -31,6 +31,7 @@ from benchbench.errors import UsageError
 from benchbench.fingerprint import Shared
 from benchbench.heap import Heap
 from benchbench.hookspecs import hookimpl
+from benchbench.integrity import Integrity
 from benchbench.measure import Entrant, take_passes, warm_up
 from benchbench.resources import available_memory
 from benchbench.timers import builtin, choose
@@ -56,6 +57,7 @@ class Runner:
         end_stray: ends this process when it is a forked child of the worker.
         strays: names of contenders whose forked children came back into the worker's code since
             the last call; takes the seconds to wait for one that is on its way.
+        integrity: what functions were before plugins were imported; not looked at when left out.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class Runner:
         timers: Mapping[str, Timer] | None = None,
         end_stray: Callable[[], None] = _nothing,
         strays: Callable[[float], set[str]] = _nobody,
+        integrity: Integrity | None = None,
     ) -> None:
         self._timers = builtin() if timers is None else timers
         self._end_stray = end_stray
         self._strays = strays
+        self._integrity = integrity
         self._heap = Heap()
         self.phases: dict[str, float] = {}
         """Seconds that the last case spent in each phase; ``timed`` is inside samples."""
@@ -88,7 +92,8 @@ class Runner:
         except UsageError as error:
             run.reject_all("", str(error))
             return run.results()
-        run.guard = Guard(stage, _seed(settings.seed, case.seed), self._end_stray, self._strays)
+        seed = _seed(settings.seed, case.seed)
+        run.guard = Guard(stage, seed, self._end_stray, self._strays, self._integrity)
         run.execute()
         self.phases = run.phases
         return run.results()

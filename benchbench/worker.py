@@ -26,10 +26,13 @@ from benchbench.contract import (
     Result,
     Settings,
     Stage,
+    Status,
     Workload,
 )
 from benchbench.correctness import explain
 from benchbench.errors import BenchbenchError, UsageError, suggestion
+from benchbench.guards import GlobalState
+from benchbench.integrity import Integrity
 from benchbench.plugins import Loaded, LoaderOptions, load
 from benchbench.protocol import Board, Channel
 from benchbench.records import (
@@ -71,6 +74,8 @@ class Worker:
         self.loaded: Loaded | None = None
         self.runner: Runner | None = None
         self._hook_broken = False
+        self._tainted: dict[str, str] = {}
+        """Why contenders of a plugin cannot be trusted, by plugin."""
 
     def load(self) -> None:
         """Import torch, then each plugin, announcing whose code runs; then say ``ready``."""
@@ -78,13 +83,23 @@ class Worker:
         import torch
 
         torch.set_num_threads(self.settings.threads or usable_cores())
-        # The plugin that is imported next may never come back: this message must not wait.
-        self.loaded = load(self._options, announce=lambda name: self._loading(name, name))
+        integrity, state, loading = Integrity(), GlobalState(), ""
+
+        def announce(name: str) -> None:
+            nonlocal loading
+            self._see_surroundings(integrity, state, loading)
+            loading = name
+            # The plugin that is imported next may never come back: this must not wait.
+            self._loading(name, name)
+
+        self.loaded = load(self._options, announce=announce)
+        announce("")
         self._loading("", "environment")
         self.runner = Runner(
             {**builtin(), **self.loaded.catalog.timers},
             self.channel.end_stray,
             self.channel.strays,
+            integrity,
         )
         self.loaded.manager.register(self.runner, name="benchbench:runner")
         gc.collect()
@@ -98,6 +113,20 @@ class Worker:
                 "plugins": to_json(self.loaded.plugins),
             }
         )
+
+    def _see_surroundings(self, integrity: Integrity, state: GlobalState, plugin: str) -> None:
+        """Undo what a plugin changed while it was loaded.
+
+        Who replaces functions that others rely on takes part in nothing. A setting may come from
+        a package that the plugin needs, so it is only put back.
+        """
+        changed = state.restore()
+        if changed:
+            text = f"plugin {plugin or '?'}: {changed} when it was loaded; that was put back"
+            self.channel.send({"type": "event", "kind": "hook", "text": text})
+        replaced = integrity.restore(deep=True)
+        if replaced:
+            self._tainted[plugin] = f"when its plugin {plugin} was loaded {replaced}"
 
     def _loading(self, plugin: str, what: str) -> None:
         self.channel.send({"type": "loading", "plugin": plugin, "what": what})
@@ -215,12 +244,21 @@ class Worker:
         ]
         if workload is None or not present:
             return results
+        for item in [i for i in present if self._taint(catalog.providers, i)]:
+            present.remove(item)
+            reason = self._taint(catalog.providers, item)
+            results.append(self._failed(planned, item.name, process, reason, status="wrong"))
+        if not present:
+            return results
         results += self._call_hook(planned, workload, present, process, settings)
         providers = catalog.providers
         return [
             replace(r, provider=providers.get(f"{r.workload}:{r.contender}", Provider()))
             for r in results
         ]
+
+    def _taint(self, providers: Mapping[str, Provider], item: Implementation) -> str:
+        return self._tainted.get(providers.get(item.id, Provider()).plugin, "")
 
     def _call_hook(
         self,
@@ -273,7 +311,9 @@ class Worker:
         return f"no loaded plugin contributes {name!r}" + (f" ({known})" if known else "")
 
     @staticmethod
-    def _failed(planned: PlannedCase, name: str, process: int, reason: str) -> Result:
+    def _failed(
+        planned: PlannedCase, name: str, process: int, reason: str, status: Status = "failed"
+    ) -> Result:
         return Result(
             case=planned.case.id,
             workload=planned.case.workload,
@@ -281,7 +321,7 @@ class Worker:
             contender=name,
             baseline=planned.baseline,
             process=process,
-            status="failed",
+            status=status,
             reason=reason,
             seed=planned.case.seed,
         )

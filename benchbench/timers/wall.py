@@ -16,6 +16,7 @@ class WallTimer:
 
     name = "wall"
     unit = "s"
+    host_clock = True
     doc = "perf_counter_ns around the calls; CPU only"
 
     def unavailable(self, device: str) -> str | None:
