@@ -113,6 +113,11 @@ class Workload:
     """The thunk advances a state of its own (an optimizer): outputs may be the same buffers each
     time, and the reference is compared after ``check_calls`` calls on a fresh contender."""
     check_calls: int = 1
+    renewed: Sequence[str] | None = None
+    """Inputs whose values differ from call to call in use, so that no contender may keep what
+    follows from them. They get other values (``make`` with another seed) in the same buffers, and
+    outputs must follow. None: the first tensor among the arguments, and the cotangents. Empty:
+    none. Needs ``reference`` and ``tolerance``; not for ``stateful`` workloads."""
 
     @property
     def kind(self) -> str:

@@ -19,6 +19,7 @@ from benchbench.measure import Entrant
 from benchbench.plugins import describe_error
 from benchbench.signals import CudaPeakMemory, PeakMemory
 from benchbench.structures import Spec, total_bytes
+from benchbench.threads import Threads
 
 log = logging.getLogger("benchbench")
 
@@ -41,8 +42,10 @@ class Guard:
         end_stray: Callable[[], None],
         strays: Callable[[float], set[str]],
         integrity: Integrity | None = None,
+        threads: Threads | None = None,
     ) -> None:
         self.announce = announce
+        self._threads = threads
         self._integrity = integrity
         self._random = RandomState(seed)
         self._end_stray = end_stray
@@ -72,6 +75,8 @@ class Guard:
             entrant.reject("wrong", stage, changed)
         self._forked |= self._strays(0.25 if stage in ("build", "check") else 0.0)
         self.see_surroundings(entrant, stage)
+        if self._threads is not None and stage != "time":
+            self._threads.note(entrant.name)
         if entrant.name in self._forked:
             entrant.reject("failed", stage, "it forked, and the child came back out of the call")
         return value if entrant.alive else None
@@ -135,6 +140,8 @@ class Checker:
         self._may_alias: set[str] = set()
         self._baseline_kinds: outputs.Kinds | None = None
         self._compared: dict[outputs.Reading, tuple[checks.Errors, str]] = {}
+        self.first: dict[str, outputs.Reading] = {}
+        """Values of each contender's checked output."""
         self.built: Sequence[Entrant] = ()
         """All contenders of the case."""
         self.broken = ""
@@ -162,6 +169,7 @@ class Checker:
             return
         if self._is_inputs_memory(entrant, output):
             return
+        self.first[entrant.name] = reading
         errors, reason = self._compare(entrant, output, reading)
         if not reason:
             reason = self._still_changing(output, reading)

@@ -19,7 +19,16 @@ CORE = ("benchbench.measure", "benchbench.timers.wall", "benchbench.timers.cuda"
 """Modules that are looked at after each timed sample too."""
 
 _HARNESS_DATA = (int, float, str, tuple, frozenset)
-_FREE = {"print", "input", "open", "__import__", "__build_class__", "breakpoint", "help", "copyright"}
+_FREE = {
+    "print",
+    "input",
+    "open",
+    "__import__",
+    "__build_class__",
+    "breakpoint",
+    "help",
+    "copyright",
+}
 """Built-in names that shells and import helpers replace for reasons of their own."""
 
 _UNUSED = {"__doc__", "__class__", "__init__", "__setstate__"}
@@ -64,9 +73,11 @@ class _Watched:
             if len(self._names) > 1
             else lambda space: tuple(space[name] for name in self._names)
         )
-        inherited = {name for base in space.__mro__[1:] for name in vars(base)} if _is_class(
-            space
-        ) else set()
+        inherited = (
+            {name for base in space.__mro__[1:] for name in vars(base)}
+            if _is_class(space)
+            else set()
+        )
         # A name set on a class hides what it inherited (from a type written in C, say).
         self._inherited = inherited - set(found)
         self._size = len(found)
@@ -236,9 +247,9 @@ def _resolve(path: str) -> Namespace | None:
 
 def _overridden_kernels() -> frozenset[str]:
     """Kernels that Python code registered for torch's own operators, as ``aten/add.Tensor/CPU``."""
-    library: Mapping[str, Any] = vars(sys.modules["torch.library"]) if (
-        "torch.library" in sys.modules
-    ) else {}
+    library: Mapping[str, Any] = (
+        vars(sys.modules["torch.library"]) if ("torch.library" in sys.modules) else {}
+    )
     return frozenset(
         key
         for key in library.get("_impls", ())

@@ -29,14 +29,20 @@ from benchbench.contract import (
 from benchbench.correctness import Checker, Guard, explain
 from benchbench.errors import UsageError
 from benchbench.fingerprint import Shared
+from benchbench.floors import floor_fault
 from benchbench.heap import Heap
 from benchbench.hookspecs import hookimpl
 from benchbench.integrity import Integrity
 from benchbench.measure import Entrant, take_passes, warm_up
+from benchbench.renewal import Renewal
 from benchbench.resources import available_memory
+from benchbench.threads import Threads
 from benchbench.timers import builtin, choose
 
 log = logging.getLogger("benchbench")
+
+CHEAP_SECONDS = 0.005
+"""Inputs and reference that took no longer are made anew in every process, to check again."""
 
 Announce = Callable[[str, Stage], None]
 
@@ -72,6 +78,7 @@ class Runner:
         self._strays = strays
         self._integrity = integrity
         self._heap = Heap()
+        self._threads: Threads | None = None
         self.phases: dict[str, float] = {}
         """Seconds that the last case spent in each phase; ``timed`` is inside samples."""
 
@@ -93,10 +100,21 @@ class Runner:
             run.reject_all("", str(error))
             return run.results()
         seed = _seed(settings.seed, case.seed)
-        run.guard = Guard(stage, seed, self._end_stray, self._strays, self._integrity)
+        run.guard = Guard(
+            stage, seed, self._end_stray, self._strays, self._integrity, self._take_stock()
+        )
+        run.threads = self._threads
         run.execute()
         self.phases = run.phases
         return run.results()
+
+    def _take_stock(self) -> Threads:
+        """Threads as they are before a case."""
+        if self._threads is None:
+            self._threads = Threads()
+        self._threads.note("")
+        self._threads.release()
+        return self._threads
 
 
 def _seed(one: int, other: int) -> int:
@@ -108,6 +126,7 @@ class _CaseRun:
 
     guard: Guard
     timer: Timer | None = None
+    threads: Threads | None = None
 
     def __init__(
         self,
@@ -126,6 +145,9 @@ class _CaseRun:
         self.entrants = [Entrant(name=i.name, implementation=i) for i in implementations]
         self.roof: Entrant | None = None
         self.work: Work | None = None
+        self.renewal: Renewal | None = None
+        self.reference_seconds = 0.0
+        """What making the inputs and the reference took."""
         self.phases: dict[str, float] = {}
         # Placement in memory differs between processes, as it would between a user's runs.
         self.rng = random.Random(f"{settings.seed}/{process}/{case.id}")
@@ -170,10 +192,13 @@ class _CaseRun:
             return
         with self.phase("warm-up"):
             self._warm_up()
+            self._see_threads("warm-up")
         with self.phase("time"):
             self._time(checker)
         with self.phase("verify"):
+            self._see_threads("time")
             checker.verify_inputs(self.alive)
+            self._see_floor()
         if checker.broken:
             self.reject_all("time", checker.broken)
         racers = [*self.entrants, *([self.roof] if self.roof else [])]
@@ -199,12 +224,14 @@ class _CaseRun:
         what = "make"
         try:
             self.guard.announce("", "make")
+            start = perf_counter_ns()
             shared = Shared(make())
             self.guard.restore()
             reference = None
             if workload.reference is not None:
                 what = "reference"
                 reference = workload.reference(shared.inputs)
+            self.reference_seconds = (perf_counter_ns() - start) * 1e-9
             checker = Checker(
                 workload, params, shared, make, reference, self.guard, weigh=self.process == 0
             )
@@ -221,6 +248,9 @@ class _CaseRun:
         finally:
             self.guard.restore()
         checker.built = self.entrants
+        self.renewal = Renewal(
+            workload, params, seed, shared, self.guard.attempt, self.guard.restore
+        )
         return checker
 
     def _build(self, inputs: Any) -> None:
@@ -248,6 +278,28 @@ class _CaseRun:
                 checker.check(entrant)
         if checker.weigh:
             self.heap.forget()
+        if self.process == 0 and not checker.broken:
+            self._renew(checker)
+
+    def _renew(self, checker: Checker) -> None:
+        """Call everybody on other values."""
+        if self.renewal is not None and self.timer is not None:
+            self.renewal.examine(self.alive, self.timer, "check", self.rng, checker.first)
+
+    def _break(self, checker: Checker, take: Callable[[Entrant], Any]) -> None:
+        """The same among timed samples: in the first process, and where that costs little."""
+        costly = self.reference_seconds > CHEAP_SECONDS
+        if self.renewal is None or self.timer is None or (costly and self.process):
+            return
+        self.renewal.examine(
+            self._timed(),
+            self.timer,
+            "audit",
+            self.rng,
+            checker.first,
+            look_ups=False,
+            take=take,
+        )
 
     def _warm_up(self) -> None:
         assert self.timer is not None
@@ -271,6 +323,29 @@ class _CaseRun:
         )
         return None if entrant.alive and entrant.thunk is None else entrant
 
+    def _see_threads(self, stage: Stage) -> None:
+        """Reject those whose threads go on while nothing is called."""
+        restless = self.threads.restless() if self.threads is not None else {}
+        for entrant in self.entrants:
+            if entrant.name in restless:
+                entrant.reject("wrong", stage, restless[entrant.name])
+
+    def _see_floor(self) -> None:
+        """Reject those that are faster than the bytes can be moved.
+
+        Unless the baseline is too: then the workload states more bytes than it takes.
+        """
+        if self.timer is None or self.timer.unit != "s":
+            return
+        faults = {
+            entrant.name: floor_fault(entrant.samples, self.work, self.case.device)
+            for entrant in self._timed()
+        }
+        if not faults.get(self.workload.baseline):
+            for entrant in self._timed():
+                if faults[entrant.name]:
+                    entrant.reject("wrong", "time", faults[entrant.name])
+
     def _time(self, checker: Checker) -> None:
         assert self.timer is not None
         racers = self._timed()
@@ -284,6 +359,7 @@ class _CaseRun:
             self.guard.attempt,
             checker.audit,
             checker.poison,
+            partial(self._break, checker),
         )
 
     def results(self) -> list[Result]:

@@ -1,0 +1,324 @@
+"""Other values in the same buffers: does a contender compute, or hand out what it kept?
+
+All calls of a case read the same buffers, so a contender that computes once and then returns copies
+is right in every comparison. Here an input gets other values in place, everybody is called, and the
+answers are compared with a reference for those values, which is computed only afterwards: while a
+contender runs, no right answer is in memory.
+
+A contender that looks whether values changed is slow where they did. So it is timed on values that
+it cannot have met and on the same again, after the same preparation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+from benchbench import checks, outputs
+from benchbench.contract import Params, Stage, Timer, Workload
+from benchbench.fingerprint import Shared
+from benchbench.inputs import Inputs
+from benchbench.measure import Entrant
+from benchbench.structures import is_array, is_tensor, leaves
+
+log = logging.getLogger("benchbench")
+
+Attempt = Callable[[Entrant, Stage, Callable[[], Any]], Any]
+
+HELD_BYTES = 1 << 30
+"""Outputs kept until the reference is computed; beyond that it is computed first."""
+ROUNDS = 5
+RATIO = 2.0
+SLACK = 5e-6
+"""A call on new values that takes more than ``RATIO`` times one on old values and ``SLACK`` seconds
+more, at its best of several rounds, is taken for a look-up."""
+
+
+def renewed_inputs(workload: Workload, inputs: Any) -> dict[str, Any]:
+    """The leaves that get other values, by path.
+
+    Those that the workload names; else the first tensor among the arguments (what torch calls
+    ``input``: weights and constants, which a contender may prepare when it is built, follow it) and
+    the cotangents.
+    """
+    found = {
+        path.lstrip("."): leaf
+        for path, leaf in leaves(inputs)
+        if (is_tensor(leaf) or (is_array(leaf) and leaf.ndim)) and "'model'" not in path
+    }
+    if workload.renewed is not None:
+        return {path: leaf for path, leaf in found.items() if _name(path) in workload.renewed}
+    if isinstance(inputs, Inputs):
+        names = [name for name in inputs.arguments if name in found][:1]
+        return {
+            path: leaf
+            for path, leaf in found.items()
+            if path in names or path.startswith("cotangent ")
+        }
+    return dict([*found.items()][:1])
+
+
+def _name(path: str) -> str:
+    """``x`` of ``x``, ``['x']`` and ``x[0]``."""
+    return path.lstrip("['").split("[")[0].split(".")[0].split("'")[0]
+
+
+class Renewal:
+    """Examines the contenders of one case with other values in their inputs.
+
+    Args:
+        workload: whose ``make`` gives the values and whose reference judges.
+        params: point of the case.
+        seed: of the case.
+        shared: the inputs.
+        attempt: runs a step of an entrant.
+        restore: puts global state back after the workload's own code.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        params: Params,
+        seed: int,
+        shared: Shared,
+        attempt: Attempt,
+        restore: Callable[[], None],
+    ) -> None:
+        self._workload = workload
+        self._params = params
+        self._seed = seed
+        self._shared = shared
+        self._attempt = attempt
+        self._restore = restore
+        self._round = 0
+        self._leaves: Mapping[str, Any] = {}
+        if workload.reference is not None and workload.tolerance and not workload.stateful:
+            self._leaves = renewed_inputs(workload, shared.inputs)
+
+    @property
+    def possible(self) -> bool:
+        """True where values can be replaced and a reference can judge."""
+        return bool(self._leaves)
+
+    def examine(
+        self,
+        entrants: Sequence[Entrant],
+        timer: Timer,
+        stage: Stage,
+        rng: Random,
+        before: Mapping[str, outputs.Reading],
+        *,
+        look_ups: bool = True,
+        take: Callable[[Entrant], Any] | None = None,
+    ) -> None:
+        """Call everybody on other values and reject who does not follow.
+
+        Args:
+            entrants: all that are alive, the baseline among them.
+            timer: for the time of a call.
+            stage: of a rejection.
+            rng: order of the calls.
+            before: outputs for the case's own values, by entrant.
+            look_ups: compare times on new values with those on old ones too.
+            take: takes a sample like a timed one, and gives its output; without it everybody is
+                called once on the case's own values and right after that on the others.
+        """
+        if not self._leaves or not any(e.name == self._workload.baseline for e in entrants):
+            return
+        kept = {path: _copy(leaf) for path, leaf in self._leaves.items()}
+        try:
+            if self._renew():
+                call = take or partial(self._call_twice, kept, stage)
+                self._compare_all(entrants, call, stage, rng, before)
+                if look_ups:
+                    for entrant in entrants:
+                        if entrant.alive:
+                            self._look_for_look_ups(entrant, timer, stage)
+        finally:
+            for path, leaf in self._leaves.items():
+                _write(leaf, kept[path])
+            self._shared.accept_surfaces()
+
+    def _values(self, number: int) -> dict[str, Any] | None:
+        """Values of round ``number``; None when they do not fit into the buffers."""
+        made = self._workload.make(self._params, (self._seed + 7919 * number + 1) % (1 << 31))
+        self._restore()
+        found = {path.lstrip("."): leaf for path, leaf in leaves(made)}
+        for path, leaf in self._leaves.items():
+            other = found.get(path)
+            if other is None or other.shape != leaf.shape or other.dtype != leaf.dtype:
+                return None
+        return {path: found[path] for path in self._leaves}
+
+    def _renew(self) -> bool:
+        self._round += 1
+        try:
+            values = self._values(self._round)
+            if values is None:
+                self._leaves = {}
+                return False
+            for path, leaf in self._leaves.items():
+                _write(leaf, values[path])
+        except Exception as error:
+            # The workload cannot make other values, or not into these buffers: nobody's fault.
+            log.debug("no other values for %s: %r", self._workload.name, error)
+            self._restore()
+            return False
+        return True
+
+    def _compare_all(
+        self,
+        entrants: Sequence[Entrant],
+        call: Callable[[Entrant], Any],
+        stage: Stage,
+        rng: Random,
+        before: Mapping[str, outputs.Reading],
+    ) -> None:
+        hold = sum(e.signals.get("output_bytes", 0.0) for e in entrants) <= HELD_BYTES
+        order = rng.sample(list(entrants), len(entrants))
+        order.sort(key=lambda e: not hold and e.name != self._workload.baseline)
+        expected = None if hold else self._expect()
+        found: dict[str, tuple[checks.Errors, str]] = {}
+        answers: list[tuple[Entrant, Any]] = []
+        for entrant in order:
+            output = call(entrant)
+            if not entrant.alive:
+                continue
+            if hold:
+                answers.append((entrant, output))
+            elif expected is not None:
+                found[entrant.name] = expected.compare(output)
+                self._note_replay(entrant, output, found, before)
+        if hold:
+            expected = self._expect()
+            for entrant, output in answers:
+                if expected is not None:
+                    found[entrant.name] = expected.compare(output)
+                    self._note_replay(entrant, output, found, before)
+        self._judge(entrants, stage, found)
+
+    def _call_twice(self, kept: Mapping[str, Any], stage: Stage, entrant: Entrant) -> Any:
+        """Output for the other values, right after a call for the case's own.
+
+        Who hands out copies when calls follow each other fast gives the copy of the first.
+        """
+        other = {path: _copy(leaf) for path, leaf in self._leaves.items()}
+
+        def step() -> Any:
+            for path, leaf in self._leaves.items():
+                _write(leaf, kept[path])
+            first = entrant.call()
+            for path, leaf in self._leaves.items():
+                _write(leaf, other[path])
+            del first
+            return entrant.call()
+
+        output = self._attempt(entrant, stage, step)
+        for path, leaf in self._leaves.items():
+            _write(leaf, other[path])
+        return output
+
+    def _expect(self) -> checks.Reference | None:
+        assert self._workload.reference is not None
+        try:
+            return checks.Reference(self._workload.reference(self._shared.inputs))
+        except Exception as error:
+            log.debug("no reference for other values of %s: %r", self._workload.name, error)
+            return None
+        finally:
+            self._restore()
+
+    @staticmethod
+    def _note_replay(
+        entrant: Entrant,
+        output: Any,
+        found: dict[str, tuple[checks.Errors, str]],
+        before: Mapping[str, outputs.Reading],
+    ) -> None:
+        if outputs.has_values(output) and outputs.read(output) == before.get(entrant.name):
+            found[entrant.name] = (found[entrant.name][0], "replay")
+
+    def _judge(
+        self,
+        entrants: Sequence[Entrant],
+        stage: Stage,
+        found: Mapping[str, tuple[checks.Errors, str]],
+    ) -> None:
+        tolerance, baseline = self._workload.tolerance, self._workload.baseline
+        assert tolerance is not None
+        errors, reason = found.get(baseline, ({}, "no answer"))
+        if reason or checks.judge(errors, None, tolerance)[1]:
+            return  # who sets the measure does not follow: the values are not read in each call
+        names = ", ".join(repr(path) for path in self._leaves)
+        for entrant in entrants:
+            if entrant.name == baseline or entrant.name not in found:
+                continue
+            own, reason = found[entrant.name]
+            other = reason or checks.judge(own, errors, tolerance)[1]
+            if not other:
+                continue
+            what = f"with other values in the input {names} "
+            if reason == "replay":
+                what += "it returned what it had returned before: it keeps results"
+            else:
+                what += f"it is wrong: {other}"
+            entrant.reject("wrong", stage, f"{what} (values read at build? see Workload.renewed)")
+
+    def _look_for_look_ups(self, entrant: Entrant, timer: Timer, stage: Stage) -> None:
+        """Reject who is much slower on values that it cannot have met."""
+
+        def seconds() -> float:
+            elapsed = self._attempt(entrant, stage, lambda: _elapsed(entrant, timer))
+            return float(elapsed or 0.0)
+
+        if timer.unit != "s" or entrant.name == self._workload.baseline:
+            return
+        # Cheap and biased against the honest, whose caches are cold at first: only a hint.
+        if not self._renew():
+            return
+        new, old = seconds(), seconds()
+        if not _slower(new, old):
+            return
+        news: list[float] = []
+        olds: list[float] = []
+        for _ in range(ROUNDS):
+            if not entrant.alive or not self._renew():
+                return
+            news.append(seconds())
+            self._round -= 1  # the same values once more, made and written in the same way
+            if not self._renew() or not entrant.alive:
+                return
+            olds.append(seconds())
+            if not _slower(min(news), min(olds)):
+                return
+        entrant.reject(
+            "wrong",
+            stage,
+            f"it takes {min(news):.3g} s on values that it has not met and {min(olds):.3g} s on "
+            "the same again: it keeps results",
+        )
+
+
+def _slower(new: float, old: float) -> bool:
+    return new > RATIO * old + SLACK
+
+
+def _elapsed(entrant: Entrant, timer: Timer) -> float:
+    assert entrant.thunk is not None
+    entrant.made += 1
+    return timer.sample(entrant.thunk, 1).elapsed
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.detach().clone() if is_tensor(leaf) else leaf.copy()
+
+
+def _write(leaf: Any, values: Any) -> None:
+    if is_tensor(leaf):
+        # Through .data, so that the version counter, which anybody can read, stays as it is.
+        leaf.data.copy_(values.detach())
+    else:
+        leaf[...] = values

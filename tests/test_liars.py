@@ -1,0 +1,108 @@
+"""Contenders that lie about their time or their answers, and honest ones that look like them."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from benchbench.catalog import Description
+from benchbench.contract import Settings
+from benchbench.engines.local import LocalEngine
+from benchbench.plan import plan
+from benchbench.plugins import LoaderOptions
+from benchbench.records import result_from_json
+from benchbench.supervise import describe, execute
+
+ZOO = Path(__file__).parent / "zoo"
+SETTINGS = Settings(
+    processes=1,
+    budget=0.02,
+    max_passes=4,
+    sample_seconds=0.002,
+    warmup=0.02,
+    threads=2,
+    timeout=60.0,
+)
+# Words of the reason; who is found in one of its cases has lied.
+LIARS = {
+    "memoises_by_address": "it returned what it had returned before",
+    "memoises_by_version": "it returned what it had returned before",
+    "memoises_by_checksum": "on values that it has not met",
+    "memoises_by_sample": "on values that it has not met",
+    "skips_in_bursts": "it returned what it had returned before",
+    "knows_the_timer": "it returned what it had returned before",
+    "computes_when_poisoned": "",
+    "hands_out_copies": "is under the floor",
+    "finishes_later": "",
+    "improves_later": "its output changed after the call had returned",
+    "defers_to_the_reader": "Later, which may compute when it is read",
+    "defers_by_attribute": "it carries a 'detach' of its own",
+    "defers_in_a_container": "Lazy, which may compute when it is read",
+    "patches_the_clock": "it replaced benchbench.timers.wall.perf_counter_ns",
+    "patches_the_clock_briefly": "a second clock",
+    "patches_the_time_module": "it replaced time.perf_counter_ns",
+    "patches_the_timer": "it replaced benchbench.timers.wall.WallTimer.sample",
+    "rewrites_the_judge": "it replaced benchbench.checks.judge",
+    "patches_the_synchronisation": "it replaced torch.cuda.synchronize",
+    "slows_the_baseline": "it replaced torch.Tensor.__mul__",
+    "patches_when_loaded": "was loaded it replaced torch.nn.functional.softplus",
+    "registers_a_kernel": "it registered kernels for operators of torch itself: aten/digamma/CPU",
+    "edits_its_samples": "it changed its own record of what was measured",
+    "edits_a_rival": "it changed baseline's record of what was measured",
+    "steals_the_reference": "it returned what it had returned before",
+    "spins_in_a_thread": "keeps a processor busy while nothing is called",
+    "hooks_all_modules": "it changed the hooks of all modules",
+    "traces_everybody": "it changed the profile function",
+    "sets_an_alarm": "it changed the handler of SIGALRM",
+    "leaves_a_mode": "it changed the stack of dispatch modes",
+    "narrows_the_processors": "it changed the processors that the process may use",
+    "changes_the_environment": "it changed the environment",
+    "delays_thread_switches": "it changed the thread switch interval",
+    "computes_in_bfloat16": "relative error of its float32 output",
+    "skips_the_tail": "were never written",
+    "wrong_when_large": "relative error of its float32 output",
+    "gives_no_gradient": "relative error of its float32 output",
+    "scales_its_gradient": "relative error of its float32 output",
+    "keeps_its_gradient": "with other values in the input",
+}
+HONEST = sorted(path.stem for path in (ZOO / "honest").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    files = [ZOO / "liars" / "arena.py", *sorted((ZOO / "honest").glob("*.py"))]
+    files += [path for path in sorted((ZOO / "liars").glob("*.py")) if path not in files]
+    options = LoaderOptions(files=tuple(map(str, files)), allowed=())
+    engine, records = LocalEngine(), []
+    description = Description.from_json(describe(engine, options, SETTINGS))
+    execute(
+        plan(description), settings=SETTINGS, engine=engine, options=options, emit=records.append
+    )
+    found = defaultdict(list)
+    for record in records:
+        if record["type"] == "result":
+            fields = {name: value for name, value in record.items() if name != "type"}
+            found[record["contender"]].append(result_from_json(fields))
+    return found
+
+
+def test_every_animal_has_an_expectation():
+    assert {path.stem for path in (ZOO / "liars").glob("*.py")} - {"arena"} == set(LIARS)
+    assert len(LIARS) >= 20 and len(HONEST) >= 10
+
+
+@pytest.mark.parametrize("name", sorted(LIARS))
+def test_the_liar_is_rejected_with_the_reason(name, rows):
+    caught = [row for row in rows[name] if row.status in ("wrong", "quarantined")]
+    assert caught, [(row.status, row.reason) for row in rows[name]]
+    for row in caught:
+        assert LIARS[name] in row.reason
+        assert row.samples == ()
+
+
+@pytest.mark.parametrize("name", [*HONEST, "baseline"])
+def test_the_honest_are_measured(name, rows):
+    assert rows[name]
+    for row in rows[name]:
+        assert (row.status, row.reason) == ("ok", "")
+        assert len(row.samples) >= SETTINGS.min_passes and row.signals["audited"] == 1
