@@ -75,7 +75,7 @@ class Guard:
             entrant.reject("wrong", stage, changed)
         self._forked |= self._strays(0.25 if stage in ("build", "check") else 0.0)
         self.see_surroundings(entrant, stage)
-        if self._threads is not None and stage != "time":
+        if self._threads is not None:
             self._threads.note(entrant.name)
         if entrant.name in self._forked:
             entrant.reject("failed", stage, "it forked, and the child came back out of the call")
@@ -93,6 +93,11 @@ class Guard:
         if replaced:
             entrant.status = "ok"  # explains whatever else was found
             entrant.reject("wrong", stage, replaced)
+
+    def let_finish(self, entrant: Entrant) -> None:
+        """Wait a little for threads that the contender started, if there are any."""
+        if self._threads is not None:
+            self._threads.let_finish(entrant.name)
 
     def restore(self) -> None:
         """Put global state back after the workload's own code."""
@@ -159,7 +164,7 @@ class Checker:
         entrant.signals["check"] = (perf_counter_ns() - started) * 1e-9
 
     def _check(self, entrant: Entrant, *, again: bool = False) -> None:
-        output, reading = self._first_output(entrant) or (None, None)
+        output, glance, reading = self._first_output(entrant) or (None, (), ())
         if not entrant.alive:
             self._see_inputs(entrant)
             return
@@ -172,7 +177,7 @@ class Checker:
         self.first[entrant.name] = reading
         errors, reason = self._compare(entrant, output, reading)
         if not reason:
-            reason = self._still_changing(output, reading)
+            reason = self._still_changing(entrant, output, glance, reading)
         if reason and self._find_changers([entrant]):
             # Somebody else's change to the inputs made this output differ: ask again.
             if again and entrant.alive:
@@ -203,9 +208,11 @@ class Checker:
             return ()
         return outputs.read(output)
 
-    @staticmethod
-    def _still_changing(output: Any, reading: outputs.Reading) -> str:
-        if outputs.read(output) == reading:
+    def _still_changing(
+        self, entrant: Entrant, output: Any, glance: outputs.Glance, reading: outputs.Reading
+    ) -> str:
+        self._guard.let_finish(entrant)
+        if outputs.glance(output) == glance and outputs.read(output) == reading:
             return ""
         return "its output changed after the call had returned: it was not finished"
 
@@ -220,9 +227,11 @@ class Checker:
                     entrant.call()
                 if not self._workload.stateful:
                     output = entrant.call()
-                    return output, self._read(entrant, output, "check")
+                    glance = outputs.glance(output)
+                    return output, glance, self._read(entrant, output, "check")
             output = self._weighed_call(entrant)
-            return output, self._read(entrant, output, "check")
+            glance = outputs.glance(output)
+            return output, glance, self._read(entrant, output, "check")
 
         return self._guard.attempt(entrant, "check", call)
 
@@ -325,15 +334,21 @@ class Checker:
         if not self._workload.stateful:
             checks.poison(entrant.specs)
 
-    def audit(self, entrant: Entrant, output: Any) -> None:
-        """Check an output that came out of a timed region like the first."""
+    def audit(self, entrant: Entrant, output: Any, glance: outputs.Glance) -> None:
+        """Check an output that came out of a timed region like the first.
+
+        Args:
+            entrant: whose output it is.
+            output: of the last call of a sample.
+            glance: what lay in its memory when the sample was over.
+        """
         self._guard.announce(entrant.name, "audit")
         reading = self._read(entrant, output, "audit")
         reason = ""
         if entrant.alive and not self._workload.stateful:
             reason = self._compare(entrant, output, reading)[1]
         if entrant.alive and not reason:
-            reason = self._still_changing(output, reading)
+            reason = self._still_changing(entrant, output, glance, reading)
         self._guard.see_surroundings(entrant, "audit")
         if reason and self._find_changers([entrant]):
             return

@@ -11,10 +11,11 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic_ns, perf_counter_ns
 from typing import Any
 
-from benchbench import signals
+from benchbench import outputs, signals
 from benchbench.contract import Implementation, Role, Settings, Stage, Status, Thunk, Timer
 from benchbench.structures import Spec
 
@@ -101,17 +102,24 @@ def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
         settle(entrant, timer, settings)
         return
     batches: list[float] = []
-    calls, spent = 1, 0.0
+    calls, spent, disagreed = 1, 0.0, 0
     while True:
         faults = signals.minor_faults()
-        start = perf_counter_ns()
+        start = monotonic_ns()
         sample = timer.sample(entrant.thunk, calls)
-        wall = (perf_counter_ns() - start) * 1e-9
+        wall = (monotonic_ns() - start) * 1e-9
         faults = signals.minor_faults() - faults
         entrant.made += calls
         elapsed = sample.elapsed
         del sample
         spent += wall
+        fault = _clocks_disagree(timer, elapsed, wall)
+        disagreed = disagreed + 1 if fault else 0
+        if disagreed > RETAKES:
+            entrant.reject("quarantined", "warm-up", f"{disagreed} batches in a row: {fault}")
+            return
+        if fault:
+            continue  # from a time that is far too short would follow far too many calls
         batches.append(elapsed / calls)
         faulting = faults * signals.FAULT_SECONDS > 0.01 * elapsed
         if spent >= settings.warmup or (not faulting and _settled(batches)):
@@ -209,7 +217,7 @@ def take_passes(
     settings: Settings,
     rng: random.Random,
     attempt: Attempt,
-    audit: Callable[[Entrant, Any], None],
+    audit: Callable[[Entrant, Any, outputs.Glance], None],
     before_audit: Callable[[Entrant], None],
     between: Callable[[Callable[[Entrant], Any]], None] | None = None,
 ) -> None:
@@ -225,7 +233,7 @@ def take_passes(
         settings: budget and limits.
         rng: chooses the passes that are audited.
         attempt: runs one step of an entrant and rejects the entrant when it raises.
-        audit: checks an output that came out of a timed region.
+        audit: checks an output that came out of a timed region, and what its memory held then.
         before_audit: poisons free memory ahead of such a region.
         between: a check of everybody after a pass that is chosen at random. It gets a function
             that takes one more sample of an entrant, which does not count, and gives its output.
@@ -243,15 +251,11 @@ def take_passes(
         audited = audits.get(entrant.name) == index
         if audited:
             before_audit(entrant)
-        elapsed, output = attempt(
-            entrant, "time", lambda: _sample(entrant, timer, meter, ledger)
-        ) or (
-            0.0,
-            None,
-        )
+        step = partial(_sample, entrant, timer, meter, ledger, glance=audited)
+        elapsed, output, seen = attempt(entrant, "time", step) or (0.0, None, ())
         ledger.verify(entrant)
         if audited and entrant.alive:
-            audit(entrant, output)
+            audit(entrant, output, seen)
             ledger.leave_out_the_rejected()
             entrant.audited += 1
         return float(elapsed)
@@ -259,7 +263,7 @@ def take_passes(
     def uncounted(entrant: Entrant) -> Any:
         # The same way to the same call, so that nobody can tell it from a timed one.
         before = len(entrant.samples)
-        taken = attempt(entrant, "time", lambda: _sample(entrant, timer, meter, ledger))
+        taken = attempt(entrant, "time", partial(_sample, entrant, timer, meter, ledger))
         ledger.verify(entrant)
         if entrant.alive and len(entrant.samples) > before:
             entrant.samples.pop()
@@ -292,9 +296,18 @@ def take_passes(
 
 
 def _sample(
-    entrant: Entrant, timer: Timer, meter: signals.Meter, ledger: Ledger
-) -> tuple[float, Any]:
-    """One sample into the entrant's record; doubtful ones are taken again, three times at most."""
+    entrant: Entrant,
+    timer: Timer,
+    meter: signals.Meter,
+    ledger: Ledger,
+    *,
+    glance: bool = False,
+) -> tuple[float, Any, outputs.Glance]:
+    """One sample into the entrant's record; doubtful ones are taken again, three times at most.
+
+    Returns the time of all that were taken, the output of the last call and, if asked for, what lay
+    in its memory when the call returned.
+    """
     thunk, calls = entrant.thunk, entrant.calls
     assert thunk is not None
     taken = 0.0
@@ -303,6 +316,7 @@ def _sample(
         begun = monotonic_ns()
         sample = timer.sample(thunk, calls)
         host = (monotonic_ns() - begun) * 1e-9
+        seen = outputs.glance(sample.output) if glance else ()
         entrant.total += meter.read() - before
         entrant.made += calls
         entrant.sampled += calls
@@ -312,10 +326,10 @@ def _sample(
             entrant.samples.append(sample.elapsed / calls)
             ledger.note(entrant)
             entrant.timed += sample.elapsed
-            return taken, sample.output
+            return taken, sample.output, seen
         entrant.doubtful += 1
     entrant.reject("quarantined", "time", f"{RETAKES + 1} samples in a row: {doubtful}")
-    return taken, None
+    return taken, None, ()
 
 
 def _clocks_disagree(timer: Timer, elapsed: float, host: float) -> str:

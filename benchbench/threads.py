@@ -15,17 +15,19 @@ from pathlib import Path
 _TASKS = Path("/proc/self/task")
 WINDOW = 0.002
 """Seconds in which nothing is called and the threads' processor time is looked at."""
+PAUSE = 0.005
+"""Seconds in which work that goes on after a call has returned shows."""
 PATIENCE = 0.4
 """How long a pool may spin before it sleeps (OpenMP runtimes: a few ms to 200 ms)."""
 SHARE = 0.5
-"""Of a window: a thread that uses as much is busy."""
+"""Of a window: a thread that uses as much, or waits as long for a processor, is busy."""
 
 
 class Threads:
     """Whose threads there are, by who ran when they appeared.
 
-    Needs the kernel's count of processor time for each thread in nanoseconds
-    (``/proc/self/task/*/schedstat``); without it nothing is found.
+    Needs the kernel's list of threads with their state and processor time
+    (``/proc/self/task/*/stat`` and ``schedstat``: Linux); without it nothing is found.
     """
 
     def __init__(self) -> None:
@@ -50,6 +52,26 @@ class Threads:
             self._owners[task] = name
         self._known = present
 
+    def owned_by(self, name: str) -> list[str]:
+        """Threads that appeared when ``name`` ran and are there still."""
+        mine = [task for task, owner in self._owners.items() if owner == name]
+        return [task for task in mine if task in self._present()] if mine else []
+
+    def let_finish(self, name: str) -> bool:
+        """Give threads that ``name`` started time for what they still do; True when it has any.
+
+        ``PAUSE`` seconds, and up to ``PATIENCE`` while one of them runs or waits for a processor.
+        """
+        if not self.owned_by(name):
+            return False
+        started = time.monotonic()
+        time.sleep(PAUSE)
+        while any(_runs(task) for task in self.owned_by(name)):
+            if time.monotonic() - started > PATIENCE:
+                break
+            time.sleep(WINDOW)
+        return True
+
     def release(self) -> None:
         """A case is over: what its contenders started is nobody's in the next."""
         self._owners.clear()
@@ -72,7 +94,7 @@ class Threads:
         for task in busy:
             found[self._owners.pop(task)] = (
                 "a thread that it started keeps a processor busy while nothing is called "
-                f"({busy[task]:.0%} of the time, after {PATIENCE:g} s)"
+                f"({busy[task]:.0%} of the time, {PATIENCE:g} s after the last call)"
             )
             _end(int(task))
         return found
@@ -83,13 +105,27 @@ class Threads:
         time.sleep(WINDOW)
         window = max(time.monotonic_ns() - start, 1)
         shares = {task: (_processor_time(task) - before[task]) / window for task in tasks}
-        return {task: share for task, share in shares.items() if share > SHARE}
+        return {
+            task: min(share, 1.0)
+            for task, share in shares.items()
+            if share > SHARE or _runs(task)
+        }
+
+
+def _runs(task: str) -> bool:
+    """True for a thread that runs or waits for a processor, whatever else the machine does."""
+    try:
+        # The state follows the name in parentheses, which may hold anything.
+        return (_TASKS / task / "stat").read_text().rpartition(")")[2].split()[0] == "R"
+    except (OSError, IndexError):
+        return False
 
 
 def _processor_time(task: str) -> int:
-    """Nanoseconds that a thread has run; 0 when that is not known."""
+    """Nanoseconds that a thread has run or waited to run; 0 when that is not known."""
     try:
-        return int((_TASKS / task / "schedstat").read_text().split()[0])
+        ran, waited = (_TASKS / task / "schedstat").read_text().split()[:2]
+        return int(ran) + int(waited)
     except (OSError, ValueError, IndexError):
         return 0
 

@@ -23,7 +23,8 @@ SETTINGS = Settings(
     threads=2,
     timeout=60.0,
 )
-# Words of the reason; who is found in one of its cases has lied.
+# Words of the reason, or of each of several where it depends on which call is looked at; who is
+# found in one of its cases has lied.
 LIARS = {
     "memoises_by_address": "it returned what it had returned before",
     "memoises_by_version": "it returned what it had returned before",
@@ -31,15 +32,21 @@ LIARS = {
     "memoises_by_sample": "on values that it has not met",
     "skips_in_bursts": "it returned what it had returned before",
     "knows_the_timer": "it returned what it had returned before",
-    "computes_when_poisoned": "",
+    "computes_when_poisoned": (
+        "it returned what it had returned before",
+        "with other values in the input",
+    ),
     "hands_out_copies": "is under the floor",
-    "finishes_later": "",
+    "finishes_later": ("were never written", "changed after the call had returned"),
     "improves_later": "its output changed after the call had returned",
     "defers_to_the_reader": "Later, which may compute when it is read",
     "defers_by_attribute": "it carries a 'detach' of its own",
     "defers_in_a_container": "Lazy, which may compute when it is read",
     "patches_the_clock": "it replaced benchbench.timers.wall.perf_counter_ns",
-    "patches_the_clock_briefly": "a second clock",
+    "patches_the_clock_briefly": (
+        "a second clock",
+        "it replaced benchbench.timers.wall.perf_counter_ns",
+    ),
     "patches_the_time_module": "it replaced time.perf_counter_ns",
     "patches_the_timer": "it replaced benchbench.timers.wall.WallTimer.sample",
     "rewrites_the_judge": "it replaced benchbench.checks.judge",
@@ -96,7 +103,8 @@ def test_the_liar_is_rejected_with_the_reason(name, rows):
     caught = [row for row in rows[name] if row.status in ("wrong", "quarantined")]
     assert caught, [(row.status, row.reason) for row in rows[name]]
     for row in caught:
-        assert LIARS[name] in row.reason
+        words = LIARS[name] if isinstance(LIARS[name], tuple) else (LIARS[name],)
+        assert any(part in row.reason for part in words), row.reason
         assert row.samples == ()
 
 
