@@ -176,8 +176,8 @@ class Checker:
             return
         self.first[entrant.name] = reading
         errors, reason = self._compare(entrant, output, reading)
-        if not reason:
-            reason = self._still_changing(entrant, output, glance, reading)
+        # Rather than what is wrong with it: an output that is not finished is wrong in some way.
+        reason = self._still_changing(entrant, output, glance, reading) or reason
         if reason and self._find_changers([entrant]):
             # Somebody else's change to the inputs made this output differ: ask again.
             if again and entrant.alive:
@@ -347,8 +347,8 @@ class Checker:
         reason = ""
         if entrant.alive and not self._workload.stateful:
             reason = self._compare(entrant, output, reading)[1]
-        if entrant.alive and not reason:
-            reason = self._still_changing(entrant, output, glance, reading)
+        if entrant.alive:
+            reason = self._still_changing(entrant, output, glance, reading) or reason
         self._guard.see_surroundings(entrant, "audit")
         if reason and self._find_changers([entrant]):
             return

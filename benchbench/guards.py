@@ -199,9 +199,17 @@ def _process() -> Iterator[Setting]:
         if which is not None:
             yield Setting(
                 name=f"interval timer {name}",
-                read=lambda which=which: signal.getitimer(which) != (0.0, 0.0),
-                write=lambda value, which=which: signal.setitimer(which, 0.0),
+                read=partial(_is_set, which),
+                write=partial(_stop, which),
             )
+
+
+def _is_set(which: int) -> bool:
+    return signal.getitimer(which) != (0.0, 0.0)
+
+
+def _stop(which: int, _: bool) -> None:
+    signal.setitimer(which, 0.0)
 
 
 def _difference(before: Any, after: Any) -> tuple[Any, Any]:

@@ -375,9 +375,9 @@ class Ledger:
             if entrant is ran and not entrant.alive:
                 self._rows[id(entrant)] = (entrant.thunk, entrant.calls, False, ())
                 continue
-            if entrant.thunk is thunk and entrant.calls == calls and entrant.alive == alive:
-                if not alive or tuple(entrant.samples) == samples:
-                    continue
+            same = entrant.thunk is thunk and entrant.calls == calls and entrant.alive == alive
+            if same and (not alive or tuple(entrant.samples) == samples):
+                continue
             entrant.thunk, entrant.calls, entrant.samples = thunk, calls, list(samples)
             entrant.status = "ok" if alive else entrant.status
             whose = "its own" if entrant is ran else f"{entrant.name}'s"

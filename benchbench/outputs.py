@@ -30,7 +30,7 @@ Glance = tuple[tuple[str, bytes], ...]
 """Some of the memory of each leaf, by path."""
 
 GLANCE_BYTES = 1 << 20
-"""Memory of a leaf that is copied at a glance, 50 to 100 us; of more than that, evenly spaced blocks."""
+"""Memory of a leaf that is copied at a glance, 50 to 100 us; of larger ones spaced blocks."""
 BLOCK_BYTES = 1 << 14
 _HOLD = 1.0
 """Seconds between switches of Python's threads meanwhile."""

@@ -41,7 +41,7 @@ class Threads:
     @staticmethod
     def _present() -> set[str]:
         try:
-            return set(os.listdir(_TASKS))
+            return set(os.listdir(_TASKS))  # noqa: PTH208 - names only, and soon
         except OSError:
             return set()
 
@@ -106,9 +106,7 @@ class Threads:
         window = max(time.monotonic_ns() - start, 1)
         shares = {task: (_processor_time(task) - before[task]) / window for task in tasks}
         return {
-            task: min(share, 1.0)
-            for task, share in shares.items()
-            if share > SHARE or _runs(task)
+            task: min(share, 1.0) for task, share in shares.items() if share > SHARE or _runs(task)
         }
 
 

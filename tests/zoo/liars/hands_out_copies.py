@@ -1,4 +1,4 @@
-"""Makes a thousand answers when it is built and hands out one after the other: new memory each time."""
+"""Makes a thousand answers when it is built and hands them out in turn: new memory each time."""
 
 import benchbench as bb
 

@@ -1,4 +1,4 @@
-"""Computes once for each address and hands out copies of the answer: a copy instead of a product."""
+"""Computes once for each address and hands out copies of the answer: no product but a copy."""
 
 import benchbench as bb
 

@@ -1,4 +1,4 @@
-"""Sums the input and computes only when it has not met that sum: right on all values, but not work."""
+"""Sums the input and computes only for a sum that is new: right on all values, but no work."""
 
 import benchbench as bb
 

@@ -1,4 +1,4 @@
-"""Replaces the clock in the middle of a sample; the false one puts the true one back when it is read."""
+"""Replaces the clock in the middle of a sample; the false one puts the true one back when read."""
 
 import benchbench as bb
 import benchbench.timers.wall as wall
