@@ -178,7 +178,7 @@ def _process() -> Iterator[Setting]:
         yield Setting(
             name="processors that the process may use",
             read=lambda: os.sched_getaffinity(0),
-            write=lambda value: os.sched_setaffinity(0, value),
+            write=_allow,
         )
     if hasattr(os, "getpriority"):
         yield Setting(
@@ -202,6 +202,17 @@ def _process() -> Iterator[Setting]:
                 read=partial(_is_set, which),
                 write=partial(_stop, which),
             )
+
+
+def _allow(cpus: set[int]) -> None:
+    """For all threads: a pool that was started meanwhile has what the process had then."""
+    try:
+        tasks = [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208
+    except OSError:
+        tasks = [0]
+    for task in tasks:
+        with suppress(OSError):  # it may have ended
+            os.sched_setaffinity(task, cpus)
 
 
 def _is_set(which: int) -> bool:

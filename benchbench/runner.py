@@ -282,8 +282,9 @@ class _CaseRun:
             self._renew(checker)
 
     def _renew(self, checker: Checker) -> None:
-        """Call everybody on other values."""
+        """Call everybody on other values, while no thread of theirs takes the interpreter."""
         if self.renewal is not None and self.timer is not None:
+            self._see_threads("check")
             self.renewal.examine(self.alive, self.timer, "check", self.rng, checker.first)
 
     def _break(self, checker: Checker, take: Callable[[Entrant], Any]) -> None:
