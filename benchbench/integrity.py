@@ -49,7 +49,6 @@ _TORCH = (
     "torch.special",
     "torch.random",
     "torch.testing",
-    "torch.optim.Optimizer",
 )
 _OTHERS = ("time", "gc", "math", "numpy", "numpy.random", "threading")
 _KERNELS = ("CPU", "CUDA", "AutogradCPU", "AutogradCUDA", "CompositeExplicitAutograd", "Autograd")

@@ -281,7 +281,8 @@ class Renewal:
             other = reason or checks.judge(own, errors, tolerance)[1]
             if not other:
                 continue
-            what = f"with other values in the input {names} "
+            what = "in a timed sample " if stage == "audit" else ""
+            what += f"with other values in the input {names} "
             if reason == "replay":
                 what += "it returned what it had returned before: it keeps results"
             else:

@@ -93,7 +93,7 @@ class Worker:
             self._loading(name, name)
 
         self.loaded = load(self._options, announce=announce)
-        announce("")
+        self._see_surroundings(integrity, state, loading)
         self._loading("", "environment")
         self.runner = Runner(
             {**builtin(), **self.loaded.catalog.timers},

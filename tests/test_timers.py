@@ -206,7 +206,7 @@ def run(entrants, settings, timer=None, **hooks):
         settings,
         random.Random(0),
         attempt,
-        hooks.get("audit", lambda who, output: taken.append(who.name)),
+        hooks.get("audit", lambda who, output, glance: taken.append(who.name)),
         hooks.get("before", lambda who: None),
     )
     return taken
