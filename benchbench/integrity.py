@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterable, Mapping
-from operator import itemgetter
+from collections.abc import Collection, Iterable
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class _Watched:
         self._size = len(found)
         own = [value for value in self._values if isinstance(value, types.FunctionType)]
         self._functions = own if label.startswith("benchbench") else []
-        self._bodies = [_body(function) for function in self._functions]
+        self._bodies = list(map(_body, self._functions))
 
     def changed(self) -> list[str]:
         """Names that are not what they were, written in full."""
@@ -104,11 +104,12 @@ class _Watched:
                 for name in self._inherited & set(space)
                 if not self._is_the_owners(space[name], name)
             ]
-        names += [
-            function.__name__
-            for function, body in zip(self._functions, self._bodies, strict=True)
-            if _body(function) != body
-        ]
+        if list(map(_body, self._functions)) != self._bodies:
+            names += [
+                function.__name__
+                for function, body in zip(self._functions, self._bodies, strict=True)
+                if _body(function) != body
+            ]
         return [f"{self.label}.{name}" for name in names]
 
     def restore(self) -> None:
@@ -138,8 +139,7 @@ class _Watched:
         )
 
 
-def _body(function: types.FunctionType) -> tuple[Any, Any, Any]:
-    return (function.__code__, function.__defaults__, function.__kwdefaults__)
+_body = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 
 
 def _is_class(space: Namespace) -> bool:
@@ -154,6 +154,7 @@ class Integrity:
         self._all = found
         self._core = [w for w in found if w.label in CORE or w.label.endswith("Timer")]
         self._kernels = _overridden_kernels()
+        self._registered = len(_registered())
 
     def restore(self, *, deep: bool) -> str:
         """Put back what changed; says what it was, or an empty text.
@@ -168,7 +169,8 @@ class Integrity:
                 watched.restore()
             shown = ", ".join(sorted(set(names))[:4]) + (", ..." if len(set(names)) > 4 else "")
             text = f"it replaced {shown}"
-        if deep:
+        if deep and len(_registered()) != self._registered:
+            self._registered = len(_registered())
             kernels = _overridden_kernels()
             new = sorted(kernels - self._kernels)
             self._kernels = kernels  # a registration cannot be undone from here
@@ -244,13 +246,17 @@ def _resolve(path: str) -> Namespace | None:
     return space if hasattr(space, "__dict__") else None
 
 
+def _registered() -> Collection[str]:
+    """Kernels that Python code registered; a look at their number takes no time."""
+    library = sys.modules.get("torch.library")
+    found: Collection[str] = getattr(library, "_impls", ())
+    return found
+
+
 def _overridden_kernels() -> frozenset[str]:
-    """Kernels that Python code registered for torch's own operators, as ``aten/add.Tensor/CPU``."""
-    library: Mapping[str, Any] = (
-        vars(sys.modules["torch.library"]) if ("torch.library" in sys.modules) else {}
-    )
+    """Those for torch's own operators, as ``aten/add.Tensor/CPU``."""
     return frozenset(
         key
-        for key in library.get("_impls", ())
+        for key in _registered()
         if key.startswith("aten/") and key.rpartition("/")[2] in _KERNELS
     )

@@ -299,9 +299,9 @@ class Renewal:
     def _look_for_look_ups(self, entrant: Entrant, timer: Timer, stage: Stage) -> None:
         """Reject who is much slower on values that it cannot have met."""
 
-        def seconds() -> float:
-            elapsed = self._attempt(entrant, stage, lambda: _elapsed(entrant, timer))
-            return float(elapsed or 0.0)
+        def seconds(times: int) -> list[float]:
+            step = partial(_elapsed, entrant, timer, times)
+            return self._attempt(entrant, stage, step) or [0.0] * times
 
         if timer.unit != "s" or entrant.name == self._workload.baseline:
             return
@@ -309,9 +309,8 @@ class Renewal:
         # second of the calls on old values is there for one that was interrupted.
         if not self._renew():
             return
-        new = seconds()
-        old = min(seconds(), seconds())
-        if not _slower(new, old):
+        new, *again = seconds(3)
+        if not _slower(new, min(again)):
             return
         news: list[float] = []
         olds: list[float] = []
@@ -319,19 +318,19 @@ class Renewal:
         while len(news) < COMPARISONS:
             if not self._renew():
                 return
-            news.append(seconds())
+            news += seconds(1)
             self._round -= 1  # the same values once more, made and written in the same way
             if not self._renew():
                 return
-            olds.append(seconds())
+            olds += seconds(1)
             losses += not _slower(news[-1], olds[-1])
             if losses > SPARED or not entrant.alive:
                 return
         entrant.reject(
             "wrong",
             stage,
-            f"it takes {median(news):.3g} s on values that it has not met and {median(olds):.3g} s on "
-            "the same again: it keeps results",
+            f"it takes {median(news):.3g} s on values that it has not met and "
+            f"{median(olds):.3g} s on the same again: it keeps results",
         )
 
 
@@ -339,10 +338,10 @@ def _slower(new: float, old: float) -> bool:
     return new > RATIO * old + SLACK
 
 
-def _elapsed(entrant: Entrant, timer: Timer) -> float:
+def _elapsed(entrant: Entrant, timer: Timer, times: int) -> list[float]:
     assert entrant.thunk is not None
-    entrant.made += 1
-    return timer.sample(entrant.thunk, 1).elapsed
+    entrant.made += times
+    return [timer.sample(entrant.thunk, 1).elapsed for _ in range(times)]
 
 
 def _copy(leaf: Any) -> Any:
