@@ -4,6 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchbench.catalog import Description
 from benchbench.contract import Settings
@@ -37,7 +38,12 @@ LIARS = {
         "with other values in the input",
     ),
     "hands_out_copies": "is under the floor",
-    "finishes_later": ("were never written", "changed after the call had returned"),
+    "reads_a_copy": "with other values in the input 'x' it returned what it had returned before",
+    "finishes_later": (
+        "were never written",
+        "changed after the call had returned",
+        "it returned what it had returned before",  # the memory it got held an earlier answer
+    ),
     "improves_later": "its output changed after the call had returned",
     "defers_to_the_reader": "Later, which may compute when it is read",
     "defers_by_attribute": "it carries a 'detach' of its own",
@@ -72,18 +78,50 @@ LIARS = {
     "scales_its_gradient": "relative error of its float32 output",
     "keeps_its_gradient": "with other values in the input",
 }
+# In first-party workloads, whose own checks find them.
+GUESTS = {
+    "draws_by_modulo": "uneven by",
+    "replays_its_draws": "returned the same draws as call",
+    "resamples_without_filter": "aliases at",
+}
 HONEST = sorted(path.stem for path in (ZOO / "honest").glob("*.py"))
 
 
 @pytest.fixture(scope="module")
 def rows():
     files = [ZOO / "liars" / "arena.py", *sorted((ZOO / "honest").glob("*.py"))]
-    files += [path for path in sorted((ZOO / "liars").glob("*.py")) if path not in files]
-    options = LoaderOptions(files=tuple(map(str, files)), allowed=())
+    files += [
+        path
+        for path in sorted((ZOO / "liars").glob("*.py"))
+        if path not in files and path.stem not in GUESTS
+    ]
+    return measured(LoaderOptions(files=tuple(map(str, files)), allowed=()))
+
+
+@pytest.fixture(scope="module")
+def guests():
+    files = tuple(str(ZOO / "liars" / f"{name}.py") for name in GUESTS)
+    options = LoaderOptions(files=files, allowed=("samplers",))
+    found = [
+        measured(options, patterns=[f"samplers/{name}"], contenders=who, axes=axes, preset="full")
+        for name, who, axes in (
+            ("bootstrap-indices", ["draws_by_modulo", "replays_its_draws"], {"rows": ["100000"]}),
+            ("audio-44100-to-16000", ["resamples_without_filter"], {"seconds": ["5"]}),
+        )
+    ]
+    return {name: rows for part in found for name, rows in part.items()}
+
+
+def measured(options, **chosen):
+    """Rows by contender."""
     engine, records = LocalEngine(), []
     description = Description.from_json(describe(engine, options, SETTINGS))
     execute(
-        plan(description), settings=SETTINGS, engine=engine, options=options, emit=records.append
+        plan(description, **chosen),
+        settings=SETTINGS,
+        engine=engine,
+        options=options,
+        emit=records.append,
     )
     found = defaultdict(list)
     for record in records:
@@ -94,7 +132,8 @@ def rows():
 
 
 def test_every_animal_has_an_expectation():
-    assert {path.stem for path in (ZOO / "liars").glob("*.py")} - {"arena"} == set(LIARS)
+    animals = {path.stem for path in (ZOO / "liars").glob("*.py")} - {"arena"}
+    assert animals == set(LIARS) | set(GUESTS)
     assert len(LIARS) >= 20 and len(HONEST) >= 10
 
 
@@ -108,9 +147,25 @@ def test_the_liar_is_rejected_with_the_reason(name, rows):
         assert row.samples == ()
 
 
+@pytest.mark.parametrize("name", sorted(GUESTS))
+def test_the_liar_in_a_workload_of_samplers_is_rejected_with_the_reason(name, guests):
+    assert [(row.status, row.samples) for row in guests[name]] == [("wrong", ())]
+    assert GUESTS[name] in guests[name][0].reason
+
+
 @pytest.mark.parametrize("name", [*HONEST, "baseline"])
 def test_the_honest_are_measured(name, rows):
     assert rows[name]
     for row in rows[name]:
         assert (row.status, row.reason) == ("ok", "")
         assert len(row.samples) >= SETTINGS.min_passes and row.signals["audited"] == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_streams_of_ones_own_must_be_waited_for():
+    files = [ZOO / "cuda" / "arena.py", *sorted((ZOO / "cuda").glob("w*.py"))]
+    rows = measured(LoaderOptions(files=tuple(map(str, files)), allowed=()))
+    assert [row.status for row in rows["waits_for_its_stream"]] == ["ok"]
+    (row,) = rows["works_on_another_stream"]
+    assert row.status in ("wrong", "quarantined") and row.samples == ()
