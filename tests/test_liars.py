@@ -1,5 +1,7 @@
 """Contenders that lie about their time or their answers, and honest ones that look like them."""
 
+import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -169,3 +171,15 @@ def test_streams_of_ones_own_must_be_waited_for():
     assert [row.status for row in rows["waits_for_its_stream"]] == ["ok"]
     (row,) = rows["works_on_another_stream"]
     assert row.status in ("wrong", "quarantined") and row.samples == ()
+
+
+def test_the_page_lists_every_animal():
+    page = (ZOO.parents[1] / "docs" / "trust.md").read_text()
+    caught, looks_like_one = page.split("## Honest ones")
+    for folder, part in (("liars", caught), ("honest", looks_like_one)):
+        for path in (ZOO / folder).glob("*.py"):
+            if path.stem != "arena":
+                what = ast.get_docstring(ast.parse(path.read_text())).rstrip(".")
+                assert f"| `{path.stem}` | {what} |" in part
+    named = set(re.findall(r"^\| `(\w+)` \|", page, re.M))
+    assert named <= {path.stem for path in ZOO.rglob("*.py")}
