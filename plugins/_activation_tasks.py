@@ -14,6 +14,8 @@ from torch import Tensor
 SHAPES = ((4096, 768), (4096, 3072), (8192, 4096), (32, 128), (8, 64, 112, 112))
 GATED = ((1024, 2752), (2048, 11008), (32, 128))
 ROWS = ((4096, 768), (8, 12, 512, 512), (1024, 50257), (32, 128))
+SELU_POSITIVE = 1.0507009873554804934193349852946
+SELU_NEGATIVE = SELU_POSITIVE * 1.6732632423543772848170429916717
 
 
 def by_hand_silu(x: Tensor) -> Tensor:
@@ -47,6 +49,11 @@ def by_hand_hardswish(x: Tensor) -> Tensor:
     return x * F.relu6(x + 3) / 6
 
 
+def by_hand_prelu(x: Tensor, slope: Tensor) -> Tensor:
+    """x where it is positive, else x times the slope: two operators, one of them a choice."""
+    return torch.where(x > 0, x, x * slope.view(-1, *[1] * (x.dim() - 2)))
+
+
 def squared_relu_by_where(x: Tensor) -> Tensor:
     """x^2 where x is positive, else zero: two operators, one of them a choice."""
     return torch.where(x > 0, x.square(), torch.zeros_like(x))
@@ -77,7 +84,8 @@ class Task:
     fused: Callable[[Any], Callable[..., Any]] | None = None
     direct: Callable[[Any], Callable[..., Any]] | None = None
     arguments: str = "x"
-    """``x``; ``x bias`` with a bias along the last dimension; ``gate up``."""
+    """``x``; ``x bias`` with a bias along the last dimension; ``x slope`` with a slope for each
+    channel, dimension 1; ``gate up``."""
     shapes: tuple[tuple[int, ...], ...] = SHAPES
     quick: tuple[tuple[str, str], ...] = (("float32", "forward"),)
     """Dtype and direction of each quick case, on the first shape. Without any, a quick run takes
@@ -208,6 +216,17 @@ TASKS = (
         quick=(),
     ),
     Task(
+        name="bias_gelu_tanh",
+        function=lambda x, bias: F.gelu(x + bias, approximate="tanh"),
+        doc="gelu(x + b) approximated by tanh, with a bias along the last dimension.",
+        fused=lambda k: lambda x, bias: k.bias_gelu(x, bias, "tanh"),
+        direct=lambda k: k.bias_gelu_tanh,
+        arguments="x bias",
+        shapes=SHAPES[:4],
+        quick=(),
+        exact=lambda x, bias: exact_gelu_tanh(x + bias),
+    ),
+    Task(
         name="bias_silu",
         function=lambda x, bias: F.silu(x + bias),
         doc="silu(x + b) with a bias along the last dimension.",
@@ -221,27 +240,79 @@ TASKS = (
         name="log_softmax",
         function=lambda x: F.log_softmax(x, -1),
         doc="Logarithm of softmax over the last dimension.",
+        fused=lambda k: k.log_softmax,
+        direct=lambda k: k.log_softmax,
         shapes=ROWS,
         quick=(),
         others=(("by-hand", by_hand_log_softmax),),
     ),
-    Task(name="elu", function=F.elu, doc="x, or e^x - 1 where x is negative.", quick=()),
-    Task(name="selu", function=F.selu, doc="ELU scaled to keep mean and variance.", quick=()),
-    Task(name="softplus", function=F.softplus, doc="log(1 + e^x).", quick=()),
-    Task(name="log_sigmoid", function=F.logsigmoid, doc="log(sigmoid(x)).", quick=()),
+    Task(
+        name="elu",
+        function=F.elu,
+        doc="x, or e^x - 1 where x is negative.",
+        fused=lambda k: k.elu,
+        direct=lambda k: lambda x: k.elu(x, 1.0, 1.0),
+        quick=(),
+    ),
+    Task(
+        name="selu",
+        function=F.selu,
+        doc="ELU scaled to keep mean and variance.",
+        fused=lambda k: k.selu,
+        direct=lambda k: lambda x: k.elu(x, SELU_NEGATIVE, SELU_POSITIVE),
+        quick=(),
+    ),
+    Task(
+        name="softplus",
+        function=F.softplus,
+        doc="log(1 + e^x).",
+        fused=lambda k: k.softplus,
+        direct=lambda k: lambda x: k.softplus(x, 1.0, 20.0),
+        quick=(),
+    ),
+    Task(
+        name="log_sigmoid",
+        function=F.logsigmoid,
+        doc="log(sigmoid(x)).",
+        fused=lambda k: k.logsigmoid,
+        direct=lambda k: k.log_sigmoid,
+        quick=(),
+    ),
     Task(
         name="mish",
         function=F.mish,
         doc="x tanh(softplus(x)).",
+        fused=lambda k: k.mish,
+        direct=lambda k: k.mish,
         quick=(),
         others=(("by-hand", by_hand_mish),),
         others_inexact="gradient",
     ),
-    Task(name="leaky_relu", function=F.leaky_relu, doc="x, or x / 100 where negative.", quick=()),
+    Task(
+        name="leaky_relu",
+        function=F.leaky_relu,
+        doc="x, or x / 100 where negative.",
+        fused=lambda k: k.leaky_relu,
+        direct=lambda k: lambda x: k.leaky_relu(x, 0.01),
+        quick=(),
+    ),
+    Task(
+        name="prelu",
+        function=F.prelu,
+        doc="x, or w x where negative, with a learned slope w for each channel (dimension 1).",
+        fused=lambda k: k.prelu,
+        direct=lambda k: k.prelu,
+        arguments="x slope",
+        quick=(),
+        others=(("by-hand", by_hand_prelu),),
+        others_inexact="gradient",
+    ),
     Task(
         name="hardswish",
         function=F.hardswish,
         doc="x relu6(x + 3) / 6, as in MobileNetV3.",
+        fused=lambda k: k.hardswish,
+        direct=lambda k: k.hardswish,
         quick=(),
         others=(("by-hand", by_hand_hardswish),),
         others_inexact="gradient",

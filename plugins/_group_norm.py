@@ -67,6 +67,30 @@ def instance_norm_by_hand(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (x - mean) * scale + bias.view(-1, 1, 1)
 
 
+def ours(k: Any) -> Function:
+    """benchbench's own group norm."""
+    return lambda x, weight, bias: k.group_norm(x, groups_of(x), weight, bias, EPS)  # type: ignore[no-any-return]
+
+
+def ours_by_instance(k: Any) -> Function:
+    """benchbench's own instance norm."""
+    return lambda x, weight, bias: k.instance_norm(x, None, None, weight, bias, eps=EPS)  # type: ignore[no-any-return]
+
+
+def direct(k: Any) -> Function:
+    """The group norm kernel alone."""
+    return lambda x, weight, bias: k.group_norm(x, groups_of(x), weight, bias, EPS)[0]  # type: ignore[no-any-return]
+
+
+def direct_by_instance(k: Any) -> Function:
+    """The same with one channel a group."""
+    return lambda x, weight, bias: k.group_norm(x, x.shape[1], weight, bias, EPS)[0]  # type: ignore[no-any-return]
+
+
+OURS = {"group_norm": (ours, direct), "instance_norm": (ours_by_instance, direct_by_instance)}
+"""Workload to its ``fused`` and ``fused-direct``."""
+
+
 def _layout(x: Tensor) -> torch.memory_format:
     planes = x.is_contiguous()
     return torch.contiguous_format if planes else torch.channels_last
@@ -161,11 +185,13 @@ def workloads() -> Iterator[bb.Workload]:
 
 
 def implementations() -> Iterator[bb.Implementation]:
-    """Eager, compiled, and ways through other norms."""
+    """Eager, compiled, fused, and ways through other norms."""
     for name, _, function, _, others in TASKS:
         workload = f"normalizations/{name}"
         yield shared.functional(workload, "eager", function)
         yield shared.compiled(workload, function)
+        through_dispatcher, past_it = OURS[name]
+        yield from shared.fused(workload, through_dispatcher, direct=past_it)
         for other, way in others.items():
             contender = shared.functional(workload, other, way)
             if way is instance_norm_as_group_norm:

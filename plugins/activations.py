@@ -19,14 +19,14 @@ from benchbench_plugins._activation_tasks import TASKS, Task
 
 
 def make(task: Task, params: bb.Params, seed: int) -> bb.Inputs:
-    """Standard normal inputs times two, so that the tails are visited too."""
+    """Standard normal inputs times two, so that the tails are visited too; slopes around 1/4."""
     rng = torch.Generator().manual_seed(seed)
     shape: Any = params["shape"]
     names = task.arguments.split()
-    values = {
-        name: shared.normal(shape[-1:] if name == "bias" else shape, params, rng).mul_(2)
-        for name in names
-    }
+    parts = {"bias": shape[-1:], "slope": shape[1:2]}
+    values = {name: shared.normal(parts.get(name, shape), params, rng).mul_(2) for name in names}
+    if "slope" in values:
+        values["slope"].mul_(0.05).add_(0.25)
     if not shared.backward(params):
         return bb.Inputs(values)
     return bb.Inputs(values, wrt=names, cotangents=[shared.normal(shape, params, rng)])

@@ -157,6 +157,8 @@ TASKS = (
         arguments=("x",),
         passes=(2, 3),
         shapes=LOCAL,
+        fused=lambda k: lambda x: k.local_response_norm(x, 5, 1e-4, 0.75, 2.0),
+        direct=lambda k: lambda x: k.response_norm(x, 5, 1e-4, 0.75, 2.0),
         dtypes=("float32",),  # torch has no 16-bit kernel for it on the CPU
         others=(("shifted-sum", local_response_norm_shifted),),
     ),

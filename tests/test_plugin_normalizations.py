@@ -21,7 +21,7 @@ from benchbench_plugins import _batch_norm, _functional as shared, _group_norm, 
 
 WORKLOADS = {w.name.split("/")[1]: w for w in normalizations.benchbench_workloads()}
 CONTENDERS = list(normalizations.benchbench_implementations())
-ROWS = [task.name for task in normalizations.TASKS if task.fused]
+ROWS = [task.name for task in normalizations.TASKS if "weight" in task.arguments]
 BATCH = list(_batch_norm.FUSIONS)
 GROUPED = [name for name, *_ in _group_norm.TASKS]
 MAIN = ["layer_norm", "rms_norm", "batch_norm", "local_response_norm", "batch_norm_add_relu"]

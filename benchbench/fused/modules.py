@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from benchbench.fused import activations, norms
+from benchbench.fused import activations, curves, group_norms, norms
 
 
 class ReLU(nn.ReLU):
@@ -59,6 +59,72 @@ class Softmax(nn.Softmax):
         if self.dim is None:
             return super().forward(input)
         return activations.softmax(input, self.dim)
+
+
+class Softplus(nn.Softplus):
+    """``torch.nn.Softplus``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return curves.softplus(input, self.beta, self.threshold)
+
+
+class LogSigmoid(nn.LogSigmoid):
+    """``torch.nn.LogSigmoid``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return curves.logsigmoid(input)
+
+
+class ELU(nn.ELU):
+    """``torch.nn.ELU``; in place falls back to torch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return super().forward(input) if self.inplace else curves.elu(input, self.alpha)
+
+
+class SELU(nn.SELU):
+    """``torch.nn.SELU``; in place falls back to torch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return super().forward(input) if self.inplace else curves.selu(input)
+
+
+class Mish(nn.Mish):
+    """``torch.nn.Mish``; in place falls back to torch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return super().forward(input) if self.inplace else curves.mish(input)
+
+
+class Hardswish(nn.Hardswish):
+    """``torch.nn.Hardswish``; in place falls back to torch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        return super().forward(input) if self.inplace else curves.hardswish(input)
+
+
+class LeakyReLU(nn.LeakyReLU):
+    """``torch.nn.LeakyReLU``; in place falls back to torch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape."""
+        if self.inplace:
+            return super().forward(input)
+        return curves.leaky_relu(input, self.negative_slope)
+
+
+class PReLU(nn.PReLU):
+    """``torch.nn.PReLU``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to a tensor of any shape, channels second."""
+        return curves.prelu(input, self.weight)
 
 
 class SwiGLU(nn.Module):
@@ -168,3 +234,47 @@ class BatchNormReLU2d(_FusedBatchNormReLU, BatchNorm2d):
 
 class BatchNormReLU3d(_FusedBatchNormReLU, BatchNorm3d):
     """Batch norm of (N, C, D, H, W), a residual if given, and ReLU; state of a batch norm."""
+
+
+class GroupNorm(nn.GroupNorm):
+    """``torch.nn.GroupNorm``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise each group of channels of (N, C, ...)."""
+        return group_norms.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class _FusedInstanceNorm(nn.modules.instancenorm._InstanceNorm):
+    """Torch's checks, and its handling of a missing batch dimension, before our kernel."""
+
+    def _apply_instance_norm(self, input: Tensor) -> Tensor:
+        return group_norms.instance_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or not self.track_running_stats,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+
+
+class InstanceNorm1d(_FusedInstanceNorm, nn.InstanceNorm1d):
+    """``torch.nn.InstanceNorm1d``."""
+
+
+class InstanceNorm2d(_FusedInstanceNorm, nn.InstanceNorm2d):
+    """``torch.nn.InstanceNorm2d``."""
+
+
+class InstanceNorm3d(_FusedInstanceNorm, nn.InstanceNorm3d):
+    """``torch.nn.InstanceNorm3d``."""
+
+
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """``torch.nn.LocalResponseNorm``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (N, C, ...) by neighbouring channels."""
+        return group_norms.local_response_norm(input, self.size, self.alpha, self.beta, self.k)

@@ -35,15 +35,6 @@ struct Layout {
   int64_t count() const { return batch * area; }
 };
 
-bool is_pixels(const Tensor& x) {
-  if (x.dim() == 2) return x.is_contiguous();
-  if (x.dim() == 3) return x.transpose(1, 2).is_contiguous();
-  if (x.dim() == 4) return x.is_contiguous(at::MemoryFormat::ChannelsLast);
-  return x.dim() == 5 && x.is_contiguous(at::MemoryFormat::ChannelsLast3d);
-}
-
-Tensor laid_out(const Tensor& x) { return is_pixels(x) ? x : x.contiguous(); }
-
 Layout layout_of(const Tensor& x) {
   int64_t area = 1;
   for (int64_t d = 2; d < x.dim(); ++d) area *= x.size(d);

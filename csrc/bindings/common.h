@@ -22,6 +22,7 @@ using OptionalTensor = std::optional<Tensor>;
 
 // Added to the module by the unit that has them.
 void bind_activations(pybind11::module_& m);
+void bind_curves(pybind11::module_& m);
 void bind_norms(pybind11::module_& m);
 
 // The kernels' name of a dtype.
@@ -81,6 +82,16 @@ inline void check_parameter(const char* op, const char* name, const Tensor& x,
 inline Tensor dense(const Tensor& x) {
   return x.is_non_overlapping_and_dense() ? x : x.contiguous();
 }
+
+// Whether the channels, the second dimension, are the last one in memory.
+inline bool is_pixels(const Tensor& x) {
+  if (x.dim() == 2) return x.is_contiguous();
+  if (x.dim() == 3) return x.transpose(1, 2).is_contiguous();
+  if (x.dim() == 4) return x.is_contiguous(at::MemoryFormat::ChannelsLast);
+  return x.dim() == 5 && x.is_contiguous(at::MemoryFormat::ChannelsLast3d);
+}
+
+inline Tensor laid_out(const Tensor& x) { return is_pixels(x) ? x : x.contiguous(); }
 
 // `other` (a gradient, perhaps expanded) in the memory order of the dense tensor `x`.
 inline Tensor in_order_of(const Tensor& x, const Tensor& other) {

@@ -60,5 +60,6 @@ PYBIND11_MODULE(BENCHBENCH_MODULE, m) {
   m.def("choose_instruction_set", &benchbench::choose_instruction_set,
         "Use another of build_info()['instruction_sets'] from now on, in all threads.");
   benchbench::bind_activations(m);
+  benchbench::bind_curves(m);
   benchbench::bind_norms(m);
 }

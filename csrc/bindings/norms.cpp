@@ -225,6 +225,7 @@ TORCH_LIBRARY_IMPL(benchbench, Autograd, m) {
 void bind_norms(pybind11::module_& m) {
   m.def("norm_rows", &norm_rows);
   bind_batch_norms(m);
+  bind_group_norms(m);
 }
 
 }  // namespace benchbench

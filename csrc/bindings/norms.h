@@ -5,8 +5,9 @@
 
 namespace benchbench {
 
-// The direct functions of batch_norms.cpp.
+// The direct functions of batch_norms.cpp and group_norms.cpp.
 void bind_batch_norms(pybind11::module_& m);
+void bind_group_norms(pybind11::module_& m);
 
 inline OptionalTensor given(const Tensor& x) { return x.defined() ? OptionalTensor(x) : std::nullopt; }
 inline Tensor unwrap(const OptionalTensor& x) { return x.has_value() ? *x : Tensor(); }

@@ -46,6 +46,70 @@ static inline V logistic(V x, V& rest) {
   return x < splat<V>(0.0) ? small : large;
 }
 
+// e^x (1 + rest): the same with most of its rounding, for functions that would add their own to it.
+static inline F exponential(F x, F& rest) {
+  x = minimum(splat<F>(89.0), maximum(splat<F>(-104.0), x));  // a nan stays
+  const F magic = splat<F>(12582912.0);
+  const F n = (x * 1.44269504088896341f + magic) - magic;
+  F r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  F p = splat<F>(1.9875691500e-4);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r;
+  const F whole = p + 1.0f;
+  // What the addition lost, over `whole`: 2 - whole is close enough to its reciprocal.
+  rest = (p - (whole - 1.0f)) * (2.0f - whole);
+  return times_power_of_two(whole, n);
+}
+static inline double exponential(double x, double& rest) {
+  rest = 0;
+  return std::exp(x);
+}
+
+// ln(1 + e^-a) for a >= 0, within 1.2 ulp down to the subnormals: e + e^2 Q(e), Q fitted on [0, 1]
+// (relative error 8e-10), with the exponential's rest over 1 + e.
+static inline F log_one_plus_exponential(F minus_a) {
+  F rest;
+  const F e = exponential(minus_a, rest);
+  F q = splat<F>(2.0728706117e-03);
+  q = q * e - 1.3631097110e-02f;
+  q = q * e + 4.1980550329e-02f;
+  q = q * e - 8.3073118818e-02f;
+  q = q * e + 1.2467055116e-01f;
+  q = q * e - 1.6129306275e-01f;
+  q = q * e + 1.9897924216e-01f;
+  q = q * e - 2.4988577847e-01f;
+  q = q * e + 3.3332689690e-01f;
+  q = q * e - 4.9999987289e-01f;
+  const F left = e * rest;
+  return e + (q * (e * e) + left * ((e * 0.5f - 1.0f) * e + 1.0f));
+}
+static inline double log_one_plus_exponential(double minus_a) { return std::log1p(std::exp(minus_a)); }
+
+// e^x - 1 for x <= 0, within 2 ulp, small x included: the polynomial of exponential() without its 1,
+// scaled, and 2^n - 1 (exact) added.
+static inline F exponential_less_one(F x) {
+  x = maximum(splat<F>(-30.0), x);  // a nan stays; -1 is reached at -17.4
+  const F shifted = x * 1.44269504088896341f + 12582912.0f;  // rounds to an integer
+  const F n = shifted - 12582912.0f;
+  F r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  F p = splat<F>(1.9875691500e-4);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r;
+  const F two_n = bits<F>((bits<U>(shifted) + 127u) << 23);  // n stands in the low bits
+  return p * two_n + (two_n - 1.0f);
+}
+static inline double exponential_less_one(double x) { return std::expm1(x); }
+
 // tanh: an odd polynomial below 0.625 (Cephes' tanhf), 1 - 2 / (e^2|x| + 1) above, where the
 // exponent is small enough for a plain scale. Within 1.3 ulp.
 static inline F tangent(F x) {

@@ -11,6 +11,15 @@ enum class Type : int { f32, bf16, f16, f64 };
 
 enum class Activation : int { relu, sigmoid, tanh, gelu, gelu_tanh, silu };
 
+// With two parameters a and b, where they have any:
+//   softplus     ln(1 + e^(a x)) / a, and x where a x > b
+//   log_sigmoid  ln sigmoid(x)
+//   elu          a (e^x - 1) where x <= 0, b x elsewhere (SELU and ELU)
+//   mish         x tanh(ln(1 + e^x))
+//   hardswish    x min(max(x + 3, 0), 6) / 6
+//   leaky_relu   a x where x <= 0, x elsewhere
+enum class Curve : int { softplus, log_sigmoid, elu, mish, hardswish, leaky_relu };
+
 // Layer norm (rms false) or RMS norm of rows of `columns` elements. With a residual, the sum of x and
 // residual is written, rounded to the type, and normalised.
 struct RowNorm {
@@ -64,6 +73,42 @@ struct BatchNormBackward {
   void *dw, *db;         // real, written by planes when `sums`
 };
 
+// y = (x - mean) rstd w + b with the statistics of a group: `channels / groups` neighbouring planes of
+// `area` elements. Statistics are one a group, sample by sample.
+struct GroupNorm {
+  int64_t channels, groups, area;
+  double eps;
+  const void* x;
+  const void *w, *b;  // real, one a channel, or null for 1 and 0
+  void* y;
+  double *mean, *variance;  // written, the variance biased
+  void* rstd;               // real, written
+};
+
+// `sum` and `product` (one a plane, written): those of dy and dy (x - mean).
+struct GroupNormBackward {
+  int64_t channels, groups, area;
+  const void *dy, *x;
+  const void* w;
+  const double* mean;
+  const void* rstd;
+  void* dx;
+  double *sum, *product;
+};
+
+// y = x / s^beta with s = k + scale times the sum of squares over channels c - before .. c + after, as
+// far as there are such. Planes: (batch, channels, area).
+struct ResponseNorm {
+  int64_t channels, area, before, after;
+  double scale, beta, k;
+  const void *x, *dy;  // dy in the gradient only
+  void* to;            // y, or dx
+};
+
+// Reals of scratch that a call of response_norm needs for each channel: two for each element of the
+// widest strip.
+constexpr int64_t RESPONSE_SCRATCH = 128;
+
 // Sums and statistics are float, or double when the type is f64; "real" below. `coefficients` are
 // three rows of a real a channel: middle, scale, offset, with y = (x - middle) scale + offset before
 // residual and ReLU. `gradient` are three more: a, b, c, with dx = a g + b (x - middle) + c.
@@ -99,6 +144,19 @@ struct Kernels {
   void (*softmax_backward)(Type, bool logarithm, const void* dy, const void* y, void* dx,
                            int64_t rows, int64_t columns, bool stream);
 
+  // y = f(x) of a Curve; 2n, and 3n for the gradient, which is computed from the input.
+  void (*curve)(Curve, Type, double a, double b, const void* x, void* y, int64_t n, bool stream);
+  void (*curve_backward)(Curve, Type, double a, double b, const void* dy, const void* x, void* dx,
+                         int64_t n, bool stream);
+  // Leaky ReLU's gradient and, returned, the slope's own: the sum of dy x where x <= 0; 3n.
+  double (*slope_backward)(Type, double slope, const void* dy, const void* x, void* dx, int64_t n);
+  // Leaky ReLU with a slope for each column (real); 2n. Its gradient; dw (real, one row, written) is
+  // the slopes' own over these rows; 3n.
+  void (*slope_rows)(Type, const void* x, const void* w, void* y, int64_t rows, int64_t columns,
+                     bool stream);
+  void (*slope_rows_backward)(Type, const void* dy, const void* x, const void* w, void* dx, void* dw,
+                              int64_t rows, int64_t columns, bool stream);
+
   // Rows [first, last) of RowNorm; 2n, with a residual 4n.
   void (*row_norm)(Type, const RowNorm&, int64_t first, int64_t last);
   // The same of the gradient; dw and db (real, one row each, written, may be null) are the sums over
@@ -123,6 +181,19 @@ struct Kernels {
   // dx (and dresidual) from dy and x by `coefficients`, to which `gradient` adds.
   void (*pixel_gradient)(Type, const BatchNormBackward&, const void* coefficients,
                          const void* gradient, int64_t first, int64_t last);
+
+  // Groups [first, last), counted through all samples.
+  void (*group_norm)(Type, const GroupNorm&, int64_t first, int64_t last);
+  void (*group_norm_backward)(Type, const GroupNormBackward&, int64_t first, int64_t last);
+
+  // Positions [begin, end) of one sample's planes; scratch is for this call alone.
+  void (*response_norm)(Type, const ResponseNorm&, int64_t sample, int64_t begin, int64_t end,
+                        void* scratch);
+  void (*response_norm_backward)(Type, const ResponseNorm&, int64_t sample, int64_t begin,
+                                 int64_t end, void* scratch);
+
+  // Copies bytes that do not overlap, by plain or by streaming stores: the roof of all the others.
+  void (*copy)(const void* from, void* to, int64_t bytes, bool stream);
 };
 
 // The kernels for the best instruction set that this processor has, or the one that BENCHBENCH_ISA

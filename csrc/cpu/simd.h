@@ -85,6 +85,7 @@ static inline void copy_some(void* to, const void* from, int64_t bytes) {
 #if BB_LANES == 16
 static inline F minimum(F a, F b) { return _mm512_min_ps(a, b); }
 static inline F maximum(F a, F b) { return _mm512_max_ps(a, b); }
+static inline F square_root(F v) { return _mm512_sqrt_ps(v); }
 static inline F load_some(const float* p, int64_t count) {
   return _mm512_maskz_loadu_ps(_cvtu32_mask16((1u << count) - 1u), p);
 }
@@ -114,6 +115,7 @@ static inline F4 fold(F v, Fold f) {
 #elif BB_LANES == 8
 static inline F minimum(F a, F b) { return _mm256_min_ps(a, b); }
 static inline F maximum(F a, F b) { return _mm256_max_ps(a, b); }
+static inline F square_root(F v) { return _mm256_sqrt_ps(v); }
 static inline F load_some(const float* p, int64_t count) {
   return _mm256_maskload_ps(p, (__m256i)first_lanes(count));
 }
@@ -138,11 +140,16 @@ static inline F4 fold(F v, Fold f) {
 #if defined(__x86_64__)
 static inline F minimum(F a, F b) { return _mm_min_ps(a, b); }
 static inline F maximum(F a, F b) { return _mm_max_ps(a, b); }
+static inline F square_root(F v) { return _mm_sqrt_ps(v); }
 static inline void stream(float* p, F v) { _mm_stream_ps(p, v); }
 static inline void stream(uint16_t* p, H h) { _mm_stream_si64((long long*)p, bits<long long>(h)); }
 #else
 static inline F minimum(F a, F b) { return a < b ? a : b; }
 static inline F maximum(F a, F b) { return a > b ? a : b; }
+static inline F square_root(F v) {
+  for (int i = 0; i < LANES; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+}
 static inline void stream(float* p, F v) { std::memcpy(p, &v, sizeof v); }
 static inline void stream(uint16_t* p, H h) { std::memcpy(p, &h, sizeof h); }
 #endif
@@ -288,6 +295,7 @@ static inline void store(T* p, typename Element<T>::V v, int64_t count) {
 
 static inline double minimum(double a, double b) { return a < b ? a : b; }
 static inline double maximum(double a, double b) { return a > b ? a : b; }
+static inline double square_root(double v) { return std::sqrt(v); }
 
 static inline float sum_lanes(F v) {
   const F4 q = fold(v, [](F4 a, F4 b) { return a + b; });

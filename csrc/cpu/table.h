@@ -1,7 +1,11 @@
 // The table of one instruction set's kernels; the last thing that a unit of csrc/cpu/isa/ includes.
 #pragma once
 
+#include "cpu/copy.h"
+#include "cpu/curves.h"
+#include "cpu/group_norm.h"
 #include "cpu/pixel_norm.h"
+#include "cpu/response_norm.h"
 #include "cpu/row_norm.h"
 #include "cpu/softmax.h"
 
@@ -18,6 +22,11 @@ const Kernels table = {
     gated_backward_entry,
     softmax_entry,
     softmax_backward_entry,
+    curve_entry,
+    curve_backward_entry,
+    slope_backward_entry,
+    slope_rows_entry,
+    slope_rows_backward_entry,
     row_norm_entry,
     row_norm_backward_entry,
     plane_norm_entry,
@@ -26,6 +35,11 @@ const Kernels table = {
     pixel_apply_entry,
     pixel_sums_entry,
     pixel_gradient_entry,
+    group_norm_entry,
+    group_norm_backward_entry,
+    response_norm_entry,
+    response_norm_backward_entry,
+    copy_entry,
 };
 
 }  // namespace benchbench::BB_ISA
