@@ -1,21 +1,29 @@
-"""Rules of a comparison of two callables, what it found, and what may be claimed of it. Pure."""
+"""Rules of a comparison of two callables, and when a claim about it holds or fails. Pure.
+
+A claim is tested by counting: how many processes have a ratio beyond the claim's bound. That is the
+sign test that a gate uses (:mod:`benchbench.sequential`), at the same looks. Each look spends a
+share of the error that was fixed beforehand, so the sum over looks bounds the chance of a wrong
+answer to any one claim, whenever the measuring ends and whatever is claimed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from benchbench.errors import UsageError, suggestion
-from benchbench.verdict import MARGIN, Word
+from benchbench.sequential import Decision, Design, Signs, decide, evenly_rising
+from benchbench.verdict import MARGIN
 
-LOOKS = (9, 16, 24)
+LOOKS = Design().looks
 """Processes after which it is decided whether more are needed."""
-FEWEST = 5
-ERROR = 0.05
-"""Chance that a comparison's interval misses the true ratio, over all looks together."""
+CONTROLS = ("each", "session", "none")
+SLOWED = 2.5
+"""The positive control is slower by so many margins, as a gate's."""
+
+Standing = Literal["holds", "fails", "open"]
 
 
 class VerdictError(AssertionError):
@@ -30,21 +38,28 @@ class Inconclusive(VerdictError):
     """The measurements neither support what was claimed nor contradict it."""
 
 
-def _raise(message: str) -> None:
-    __tracebackhide__ = True
-    raise Inconclusive(message)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How a comparison is measured and decided."""
+    """How a comparison is measured and decided.
+
+    Raises:
+        UsageError: a rule makes no sense, or so few processes could never decide anything.
+    """
 
     processes: int = LOOKS[0]
-    """Fresh processes at first, the replicates; at least 5."""
+    """Fresh processes at first, the replicates."""
     most: int = LOOKS[-1]
-    """An undecided comparison gets more processes, up to so many."""
+    """An undecided claim gets more processes, up to so many."""
     margin: float = MARGIN
     """Differences up to this share are no difference."""
+    alpha: float = Design().alpha
+    """Chance that any claim of the family fails wrongly, over all looks."""
+    beta: float = Design().beta
+    """Chance that one claim holds wrongly, over all looks."""
+    family: int = 0
+    """Comparisons that share ``alpha``; 0 takes the tests of the session, 1 without a session."""
+    controls: str = CONTROLS[0]
+    """``each`` comparison carries its controls, the first of a ``session`` does, or ``none``."""
     budget: float = 0.4
     """Timed seconds in each process, for both together."""
     warmup: float = 0.2
@@ -60,13 +75,29 @@ class Rules:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.processes < FEWEST:
+        if self.controls not in CONTROLS:
             raise UsageError(
-                f"processes={self.processes} gives no interval, and no verdict without one: take "
-                f"{FEWEST} or more, better {LOOKS[0]}"
+                f"controls={self.controls!r} is none of {', '.join(CONTROLS)}."
+                f"{suggestion(self.controls, CONTROLS)}"
             )
-        if self.margin < 0:
-            raise UsageError(f"the margin must not be negative, it is {self.margin}")
+        if self.family < 0:
+            raise UsageError(
+                f"family={self.family}: it is the number of comparisons that share the error, or "
+                "0 for all tests of the session"
+            )
+        try:
+            design = self.design
+        except ValueError as error:
+            raise UsageError(f"these rules are no design of a comparison: {error}") from None
+        if 2.0 ** -design.looks[-1] > self.beta * design.spending[-1]:
+            least = math.ceil(-math.log2(self.beta))
+            raise UsageError(
+                f"processes={self.processes} with most={self.most} can decide nothing: "
+                f"{design.looks[-1]} processes that all agree are chance once in "
+                f"{2 ** design.looks[-1]}, and {self.beta * design.spending[-1]:.2g} is what the "
+                f"last look may spend of beta={self.beta:g}. Take most={least + 1} or more, better "
+                f"{LOOKS[-1]}"
+            )
 
     @staticmethod
     def of(given: Mapping[str, Any]) -> Rules:
@@ -99,155 +130,110 @@ class Rules:
         return (self.processes, *more, *last)
 
     @property
-    def level(self) -> float:
-        """Level of the intervals: whichever look decides, an error stays below ``ERROR`` in all.
-
-        The error is shared out equally (Bonferroni), which holds for any dependence of the looks.
-        """
-        return 1.0 - ERROR / len(self.looks)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Time:
-    """Seconds of one call (or the timer's unit), with the interval over processes."""
-
-    name: str
-    estimate: float
-    low: float
-    high: float
-    unit: str = "s"
-
-    def __str__(self) -> str:
-        from benchbench.reports.text import duration
-
-        return (
-            f"{self.name} {duration(self.estimate, self.unit)} "
-            f"[{duration(self.low, self.unit)}, {duration(self.high, self.unit)}]"
+    def design(self) -> Design:
+        """Looks, margin and error, with the share of each look."""
+        return Design(
+            looks=self.looks,
+            margin=self.margin,
+            alpha=self.alpha,
+            beta=self.beta,
+            spending=_shares(self.looks, min(self.alpha, self.beta)),
         )
 
+    @property
+    def slowed(self) -> float:
+        """By how much the positive control is slower."""
+        return SLOWED * self.margin
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a comparison found.
 
-    ``ratio`` is the candidate's time over the baseline's, below 1 is faster; ``interval`` is around
-    it. Without timing (``timed`` is False) ``word`` is None, the figures are ``nan``, and the
-    assertions hold, since there is nothing that could contradict them.
+def _shares(looks: tuple[int, ...], error: float) -> tuple[float, ...]:
+    """Shares of the error: rising, but the first look has what its processes need to agree.
+
+    The sign test of n processes reaches 2^-n at best. Where more than half would be needed, the
+    first look decides nothing and the error is kept for the others.
     """
+    if looks == LOOKS:
+        return Design().spending
+    rising = evenly_rising(len(looks))
+    needed = 2.0 ** -looks[0] / error * (1 + 1e-9)
+    if len(looks) == 1 or not rising[0] < needed <= 0.5:
+        return rising
+    rest = (1.0 - needed) / sum(rising[1:])
+    return (needed, *(rest * share for share in rising[1:]))
 
-    candidate: str
-    baseline: str
-    word: Word | None = None
-    ratio: float = math.nan
-    interval: tuple[float, float] = (math.nan, math.nan)
-    coverage: float = 0.0
-    """Chance that an interval made like this one encloses the true ratio."""
-    margin: float = MARGIN
-    processes: int = 0
-    times: tuple[Time, ...] = ()
-    """Of the candidate and of the baseline."""
-    errors: Mapping[str, float] = field(default_factory=dict)
-    """Of the candidate's output, see :class:`benchbench.Result`."""
-    notes: tuple[str, ...] = ()
-    run: str = ""
-    """Id of the stored run."""
-    path: Path = Path()
-    """Its file."""
-    inconclusive: Callable[[str], None] = field(default=_raise, repr=False, compare=False)
-    """Called with the message when an assertion can be neither confirmed nor refuted."""
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The ratio of candidate to baseline lies between two bounds."""
+
+    text: str
+    """``the candidate is ... the baseline``."""
+    most: float
+    least: float = 0.0
 
     @property
-    def timed(self) -> bool:
-        """False when only the results were compared."""
-        return bool(self.times)
+    def bounds(self) -> str:
+        """The bounds in words."""
+        if self.least:
+            return f"between {self.least:.4g} and {self.most:.4g}"
+        return f"at most {self.most:.4g}"
 
-    @property
-    def what(self) -> str:
-        """What was measured: time, or what the timer counts."""
-        units = {time.unit for time in self.times} - {"s"}
-        return units.pop() if units else "time"
 
-    def assert_not_slower(self) -> None:
-        """The candidate takes at most ``1 + margin`` times as long.
+def taken(logs: Mapping[int, float], processes: int, design: Design) -> Iterator[list[float]]:
+    """The values of each look that was taken, from the first look on.
 
-        Raises:
-            VerdictError: the whole interval lies above that.
-            Inconclusive: the interval encloses it.
-        """
-        __tracebackhide__ = True
-        self._claim("no slower than", above=1.0 + self.margin)
-
-    def assert_faster(self, by: float | None = None) -> None:
-        """The baseline takes at least ``by`` times as long; by default beyond the margin.
-
-        Raises:
-            VerdictError: the whole interval contradicts that.
-            Inconclusive: the interval encloses it.
-        """
-        __tracebackhide__ = True
-        factor = 1.0 + self.margin if by is None else by
-        if factor < 1.0:
-            raise UsageError(f"by={by}: it is the factor by which it is faster, at least 1")
-        self._claim(f"at least {factor:g} times as fast as", above=1.0 / factor)
-
-    def assert_same(self) -> None:
-        """The two take the same time, within the margin.
-
-        Raises:
-            VerdictError: the whole interval lies outside the margin.
-            Inconclusive: part of it does.
-        """
-        __tracebackhide__ = True
-        upper = 1.0 + self.margin
-        self._claim("as fast as", above=upper, least=1.0 / upper)
-
-    def _claim(self, claim: str, *, above: float, least: float = 0.0) -> None:
-        """The ratio is claimed to lie between ``least`` and ``above``."""
-        __tracebackhide__ = True
-        if not self.timed:
+    Args:
+        logs: by number of the process; some may have been lost.
+        processes: how many have run.
+        design: has the looks.
+    """
+    for upto in design.looks:
+        if upto > processes:
             return
-        low, high = self.interval
-        if least <= low and high <= above:
-            return
-        bound = f"between {least:.4g} and {above:.4g}" if least else f"at most {above:.4g}"
-        if low > above or high < least:
-            raise VerdictError(
-                f"'{self.candidate} is {claim} {self.baseline}' does not hold: the ratio "
-                f"would be {bound}.\n{self}"
-            )
-        self.inconclusive(
-            f"{self.processes} processes do not tell whether {self.candidate} is {claim} "
-            f"{self.baseline} (the ratio would be {bound}).\n{self}\n"
-            "More processes (most=), a larger budget= or a quieter machine narrow the interval"
-        )
+        yield [value for process, value in sorted(logs.items()) if process < upto]
 
-    @property
-    def line(self) -> str:
-        """The verdict in one line."""
-        if not self.timed:
-            return f"{self.candidate} against {self.baseline}: results agree, not timed"
-        low, high = self.interval
-        return (
-            f"{self.candidate} against {self.baseline}: {self.word}, {self.ratio:.3f} times the "
-            f"{self.what} [{low:.3f}, {high:.3f}], {self.processes} processes"
-        )
 
-    def __str__(self) -> str:
-        if not self.timed:
-            return self.line
-        low, high = self.interval
-        lines = [
-            f"{self.word}: {self.candidate} takes {self.ratio:.3f} times the {self.what} of "
-            f"{self.baseline} [{low:.3f}, {high:.3f}: {100 * self.coverage:.1f} % interval over "
-            f"{self.processes} processes; margin {100 * self.margin:g} %]",
-            *(f"  {time}" for time in self.times),
-        ]
-        if self.errors:
-            lines.append(
-                f"  largest relative error {self.errors.get('max', 0.0):.2g}, allowed "
-                f"{self.errors.get('allowed', 0.0):.2g}"
-            )
-        lines += [f"  {note}" for note in self.notes]
-        if self.run:
-            lines.append(f"  all of it: benchbench show {self.run}")
-        return "\n".join(lines)
+def standing(claim: Claim, logs: Mapping[int, float], processes: int, rules: Rules) -> Standing:
+    """Whether a claim holds, fails, or is open after the looks that were taken.
+
+    The first look that decides it does so for good.
+
+    Args:
+        claim: what is claimed.
+        logs: ``ln(candidate / baseline)`` of each process.
+        processes: how many have run.
+        rules: of the comparison.
+    """
+    design = rules.design
+    upper = math.log(claim.most)
+    lower = math.log(claim.least) if claim.least else None
+    for look, values in enumerate(taken(logs, processes, design)):
+        known = Signs(values)
+        beta = design.beta * design.spending[look]
+        alpha = design.alpha * design.spending[look] / max(1, rules.family)
+        if known.below(upper) <= beta and (lower is None or known.above(lower) <= beta):
+            return "holds"
+        if known.above(upper) <= alpha or (lower is not None and known.below(lower) <= alpha):
+            return "fails"
+    return "open"
+
+
+def followed(logs: Mapping[int, float], processes: int, design: Design) -> Decision | None:
+    """Where one ratio stands after the looks that were taken; None before the first."""
+    decisions: dict[str, Decision] = {}
+    for look, values in enumerate(taken(logs, processes, design)):
+        decisions = decide({"": values} if values else {}, design, look, decisions)
+    return decisions.get("")
+
+
+def needed(rules: Rules) -> int:
+    """Fewest processes, in one look, with which a claim can fail, given who shares the error."""
+    return math.ceil(-math.log2(rules.alpha / max(1, rules.family)))
+
+
+def can_fail(rules: Rules) -> bool:
+    """True when so many processes are enough for a claim to fail at one of the looks."""
+    return any(
+        2.0**-look <= rules.alpha * share / max(1, rules.family)
+        for look, share in zip(rules.looks, rules.design.spending, strict=True)
+    )

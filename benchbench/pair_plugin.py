@@ -90,8 +90,9 @@ def load(path: Path) -> Pair:
         Implementation(
             workload=spec["workload"],
             name=spec[role],
-            build=functools.partial(bind, sent[role]),
+            build=functools.partial(build, sent[role]),
             doc=inspect.getdoc(sent[role]) or "",
+            pair=spec["baseline"],
         )
         for role in ("candidate", "baseline")
     )
@@ -111,6 +112,13 @@ def _make(make: Callable[[int], Any], device: str, params: Params, seed: int) ->
                 f"{device}, whose clock would be the wrong one: say device={leaf.device.type!r}"
             )
     return made
+
+
+def build(function: Callable[..., Any], inputs: Any) -> Thunk:
+    """A copy of the callable, bound: the baseline's controls must not share its state, and what it
+    holds must lie elsewhere in memory, as it does for the candidate.
+    """
+    return bind(copied(function), inputs)
 
 
 def bind(function: Callable[..., Any], inputs: Any) -> Thunk:

@@ -24,16 +24,19 @@ if TYPE_CHECKING:
     from benchbench.contract import Tolerance
     from benchbench.pairs import Check, Rules, Verdict
 
+_SOUND: pytest.StashKey[list[tuple[Rules, str]]] = pytest.StashKey()
+"""Rules of comparisons whose controls came out right in this session, and the tests' ids."""
 PROPERTY = "benchbench"
 """Name of the user property of a report that holds a line of the summary."""
-POLICIES = ("fail", "xfail", "pass")
+POLICIES = ("fail", "xfail", "skip", "pass")
 INCONCLUSIVE = "benchbench_inconclusive"
 RULES = "benchbench_rules"
 MARKER = (
-    "benchbench(processes=9, most=24, margin=0.02, budget=0.4, warmup=0.2, threads=0, "
-    "device='cpu', timer='auto', timeout=180, seed=0): how the fixture `benchbench` measures; "
-    "every test that uses the fixture carries the marker, so that -m 'not benchbench' leaves "
-    "them out"
+    "benchbench(processes=9, most=24, margin=0.02, alpha=0.01, beta=0.01, family=0, "
+    "controls='each', budget=0.4, warmup=0.2, threads=0, device='cpu', timer='auto', timeout=180, "
+    "seed=0, inconclusive='fail'): how the fixture `benchbench` measures, and what becomes of a "
+    "claim that stays open; every test that uses the fixture carries the marker, so that "
+    "-m 'not benchbench' leaves them out"
 )
 # Coverage that follows subprocesses would be timed with what it traces.
 _TRACERS = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COV_CORE_SOURCE")
@@ -71,7 +74,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "(ini: benchbench_rules, for tests that say nothing).",
     )
     parser.addini(RULES, "rules of measuring: NAME=VALUE, one a line", type="linelist", default=[])
-    parser.addini(INCONCLUSIVE, "fail, xfail or pass; see --benchbench-inconclusive", default="")
+    parser.addini(
+        INCONCLUSIVE, "fail, xfail, skip or pass; see --benchbench-inconclusive", default=""
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -108,12 +113,22 @@ def _assignments(given: Iterable[str], source: str) -> dict[str, Any]:
 
 
 def _policy(config: pytest.Config) -> str:
-    policy = config.getoption("--benchbench-inconclusive") or config.getini(INCONCLUSIVE) or "fail"
+    return config.getoption("--benchbench-inconclusive") or _known(
+        config.getini(INCONCLUSIVE) or "fail", INCONCLUSIVE
+    )
+
+
+def _known(policy: object, source: str) -> str:
+    """A policy that there is.
+
+    Raises:
+        pytest.UsageError: it is none.
+    """
     if policy not in POLICIES:
         from benchbench.errors import suggestion
 
         raise pytest.UsageError(
-            f"{INCONCLUSIVE} = {policy} is none of {', '.join(POLICIES)}."
+            f"{source} = {policy} is none of {', '.join(POLICIES)}."
             f"{suggestion(str(policy), POLICIES)}"
         )
     return str(policy)
@@ -123,7 +138,7 @@ def _policy(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that use the fixture carry the marker, so that ``-m`` selects them."""
     for item in items:
-        if "benchbench" in getattr(item, "fixturenames", ()):
+        if "benchbench" in _fixtures(item):
             item.add_marker("benchbench")
 
 
@@ -161,35 +176,81 @@ class Comparisons:
             WrongResult: the results differ, an input was changed, or one of the two failed.
             UsageError: a callable cannot be imported in another process, or a rule is unknown.
         """
-        from dataclasses import replace
-
         from benchbench import pairs
-        from benchbench.errors import BenchbenchError
 
         __tracebackhide__ = True
         self._count += 1
         timed = not self._config.getoption("--benchbench-skip")
         name = self._node.name + (f"-{self._count}" if self._count > 1 else "")
+        shared, said = self._shared(self._rules(rules))
+        entry = len(self._node.user_properties)
+        self._node.user_properties.append((PROPERTY, ""))
+
+        def measure() -> Verdict:
+            return pairs.compare(
+                candidate,
+                baseline,
+                inputs=inputs,
+                reference=reference,
+                check=check,
+                tolerance=tolerance,
+                rules=shared,
+                name=name,
+                timed=timed,
+                store=_store(self._config),
+                command=("pytest", self._node.nodeid),
+            )
+
+        return self._guarded(measure, entry, said)
+
+    def _guarded(self, measure: Callable[[], Verdict], entry: int, said: str) -> Verdict:
+        """Measure while nobody else does, and keep the line of the summary up to date."""
+        from dataclasses import replace
+
+        from benchbench.errors import BenchbenchError
+        from benchbench.pairs import WrongResult
+
+        __tracebackhide__ = True
+        timed = not self._config.getoption("--benchbench-skip")
         with _alone(self._note) if timed else nullcontext(), _untraced():
             try:
-                verdict = pairs.compare(
-                    candidate,
-                    baseline,
-                    inputs=inputs,
-                    reference=reference,
-                    check=check,
-                    tolerance=tolerance,
-                    rules=self._rules(rules),
-                    name=name,
-                    timed=timed,
-                    store=_store(self._config),
-                    command=("pytest", self._node.nodeid),
-                )
-            except (pairs.WrongResult, BenchbenchError) as error:
-                self._note(str(error).partition("\n")[0])
+                verdict = measure()
+            except (WrongResult, BenchbenchError) as error:
+                self._note(str(error).partition("\n")[0], entry)
                 raise error.with_traceback(None) from None  # the line of the test says more
-        self._note(verdict.line)
-        return replace(verdict, inconclusive=self._inconclusive)
+        self._note(verdict.line, entry)
+        self._remember(verdict)
+        more = verdict.more
+        return replace(
+            verdict,
+            notes=(*verdict.notes, *([said] if said and said not in verdict.notes else ())),
+            more=more and (lambda settled: self._guarded(lambda: more(settled), entry, said)),
+            inconclusive=self._inconclusive,
+        )
+
+    def _shared(self, rules: Rules) -> tuple[Rules, str]:
+        """The rules in this session: who shares the error, and whether controls are carried.
+
+        Also what a reader should know: which comparison's controls stand for this one's.
+        """
+        from dataclasses import replace
+
+        if not rules.family:
+            # Of -n too: each of its processes has collected all tests.
+            tests = (i for i in self._node.session.items if "benchbench" in _fixtures(i))
+            rules = replace(rules, family=max(1, sum(1 for _ in tests)))
+        if rules.controls == "session":
+            # A slow-down of a few margins that was found says nothing of a smaller one.
+            for found, nodeid in self._config.stash.get(_SOUND, []):
+                if _like(found) == _like(rules) and found.margin <= rules.margin:
+                    return replace(rules, controls="none"), f"controls as they must be: {nodeid}"
+        return rules, ""
+
+    def _remember(self, verdict: Verdict) -> None:
+        """Controls that came out right, for the comparisons that share them."""
+        if verdict.controls and all(control.ok for control in verdict.controls):
+            sound = self._config.stash.setdefault(_SOUND, [])
+            sound.append((verdict.rules, self._node.nodeid))
 
     def _rules(self, given: dict[str, Any]) -> Rules:
         """The ini file's rules, then those of the markers from the outermost to the nearest, then
@@ -204,27 +265,49 @@ class Comparisons:
                 raise UsageError(
                     f"@pytest.mark.benchbench{mark.args} takes keywords only, as in processes=9"
                 )
-            merged.update(mark.kwargs)
+            if "inconclusive" in mark.kwargs:
+                _known(mark.kwargs["inconclusive"], "inconclusive")
+            merged.update({k: v for k, v in mark.kwargs.items() if k != "inconclusive"})
         merged.update(given)
         merged.update(
             _assignments(self._config.getoption("--benchbench-rule"), "--benchbench-rule")
         )
         return Rules.of(merged)
 
-    def _note(self, line: str) -> None:
-        self._node.user_properties.append((PROPERTY, line))
+    def _note(self, line: str, entry: int | None = None) -> None:
+        """A line of the summary; with ``entry`` in the place of an earlier one."""
+        if entry is None:
+            self._node.user_properties.append((PROPERTY, line))
+        else:
+            self._node.user_properties[entry] = (PROPERTY, line)
 
     def _inconclusive(self, message: str) -> None:
         from benchbench.pairs import Inconclusive
 
         __tracebackhide__ = True
-        policy = _policy(self._config)
+        policy = self._config.getoption("--benchbench-inconclusive")
+        for mark in self._node.iter_markers("benchbench"):  # the nearest first
+            if not policy and "inconclusive" in mark.kwargs:
+                policy = _known(mark.kwargs["inconclusive"], "inconclusive")
+        policy = policy or _policy(self._config)
         if policy == "xfail":
             pytest.xfail(f"inconclusive: {message}")
+        if policy == "skip":
+            pytest.skip(f"inconclusive: {message}")
         if policy == "fail":
             raise Inconclusive(
-                f"{message}\n(--benchbench-inconclusive=xfail or pass lets such a test through)"
+                f"{message}\n(--benchbench-inconclusive=xfail, skip or pass lets such a test "
+                "through)"
             )
+
+
+def _fixtures(item: pytest.Item) -> tuple[str, ...]:
+    return tuple(getattr(item, "fixturenames", ()))
+
+
+def _like(rules: Rules) -> tuple[object, ...]:
+    """What must be the same for the controls of one comparison to stand for those of another."""
+    return rules.device, rules.timer, rules.threads
 
 
 @pytest.fixture
@@ -287,7 +370,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         for report in reports
         if getattr(report, "when", "") == "call"
         for name, value in getattr(report, "user_properties", ())
-        if name == PROPERTY
+        if name == PROPERTY and value
     ]
     if not lines:
         return

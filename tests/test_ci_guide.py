@@ -15,7 +15,7 @@ import pytest
 
 CI = Path(__file__).parent.parent / "docs" / "ci"
 GITHUB, GITLAB = CI / "github-actions.yml", CI / "gitlab-ci.yml"
-QUICK = "processes=5 most=5 budget=0.02 warmup=0.02 threads=1 margin=0.5"
+QUICK = "processes=7 most=7 budget=0.02 warmup=0.02 threads=1 margin=0.5"
 """Not the rules of the guide: what is tested is that the jobs run, and that they can fail."""
 
 SLOWER = """

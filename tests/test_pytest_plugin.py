@@ -52,8 +52,9 @@ import pytest
 from benchbench import pairs
 
 VERDICT = pairs.Verdict(
-    candidate="new", baseline="old", word="inconclusive", ratio=1.01, interval=(0.99, 1.04),
-    coverage=0.96, processes=9, times=(pairs.Time(name="new", estimate=1.0, low=1.0, high=1.0),),
+    candidate="new", baseline="old", logs={process: 0.01 * process for process in range(9)},
+    attempted=9, seconds=12.0,
+    times=(pairs.Time(name="new", estimate=1.0, low=1.0, high=1.0),),
 )
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,9 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Pytest:
 def test_verdicts(run: Pytest, pytester: pytest.Pytester) -> None:
     result = run(
         """
-pytestmark = pytest.mark.benchbench(processes=5, most=5, budget=0.02, warmup=0.02, threads=1)
+pytestmark = pytest.mark.benchbench(
+    processes=7, most=7, budget=0.02, warmup=0.02, threads=1, family=1, controls="none"
+)
 
 def test_slower(benchbench):
     benchbench.compare(twice, old, inputs=make).assert_not_slower()
@@ -97,15 +100,15 @@ def test_equal(benchbench):
     result.assert_outcomes(failed=1, passed=1)
     text = result.stdout.str()
     assert "'twice is no slower than old' does not hold" in text
-    failure = re.search(r"slower: twice takes (\S+) times the time of old \[(\S+), (\S+):", text)
+    failure = re.search(r"twice takes (\S+) times the time of old \[(\S+), (\S+):.*: slower", text)
     assert failure is not None
     ratio, low, high = (float(number) for number in failure.groups())
     assert 1.02 < low <= ratio <= high and 1.5 < ratio < 3
     result.stdout.fnmatch_lines(
         [
             "*= benchbench =*",
-            "test_pairs.py::test_slower: twice against old: slower, * 5 processes",
-            "test_pairs.py::test_equal: new against old: same, * 5 processes",
+            "test_pairs.py::test_slower: twice against old: slower, * 7 processes in * s",
+            "test_pairs.py::test_equal: new against old: same, * 7 processes in * s",
             "stored in *results: benchbench show last",
         ]
     )
@@ -118,7 +121,7 @@ def test_equal(benchbench):
         text=True,
         check=True,
     )
-    assert "pair/test_equal" in shown.stdout and "5 processes" in shown.stdout
+    assert "pair/test_equal" in shown.stdout and "7 processes" in shown.stdout
     assert "within, 90 %" in shown.stdout and "1 same" in shown.stdout
 
 
@@ -169,7 +172,7 @@ def test_mistyped_rule(benchbench):
     benchbench.compare(new, old, inputs=make, proceses=5)
 
 def test_too_few(benchbench):
-    benchbench.compare(new, old, inputs=make, processes=3)
+    benchbench.compare(new, old, inputs=make, processes=3, most=5)
 
 def test_mistyped_timer(benchbench):
     benchbench.compare(new, old, inputs=make, timer="wal")
@@ -182,14 +185,15 @@ def test_mistyped_timer(benchbench):
             "*UsageError: the baseline 'inner' is defined inside 'test_closure' (test_pairs.py:*",
             "*UsageError: inputs must be callable, not a tuple. It is called with a seed*",
             "*UsageError: benchbench has no rule 'proceses'. Did you mean 'processes'*",
-            "*UsageError: processes=3 gives no interval*",
+            "*UsageError: processes=3 with most=5 can decide nothing*",
             "*UsageError: there is no timer 'wal'. Did you mean 'wall'*",
         ]
     )
 
 
 @pytest.mark.parametrize(
-    ("policy", "outcome"), [("fail", "failed"), ("xfail", "xfailed"), ("pass", "passed"), ("", "")]
+    ("policy", "outcome"),
+    [("fail", "failed"), ("xfail", "xfailed"), ("skip", "skipped"), ("pass", "passed"), ("", "")],
 )
 def test_inconclusive(run: Pytest, pytester: pytest.Pytester, policy: str, outcome: str) -> None:
     pytester.makeconftest(UNDECIDED)
@@ -203,9 +207,130 @@ def test_claim(benchbench):
     else:
         result = run(tests, *([f"--benchbench-inconclusive={policy}"] if policy else []))
     result.assert_outcomes(**{outcome or "failed": 1})
-    if policy != "pass":
+    if policy not in ("pass", "skip"):
         result.stdout.fnmatch_lines(["*9 processes do not tell whether new is no slower than old*"])
     result.stdout.fnmatch_lines(["*test_claim: new against old: inconclusive, *"])
+
+
+def test_a_marker_says_what_becomes_of_an_open_claim(
+    run: Pytest, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(UNDECIDED)
+    tests = """
+pytestmark = pytest.mark.benchbench(inconclusive="pass")
+
+@pytest.mark.benchbench(inconclusive="xfail")
+def test_nearest(benchbench):
+    benchbench.compare(new, old, inputs=make).assert_not_slower()
+
+def test_outer(benchbench):
+    benchbench.compare(new, old, inputs=make).assert_not_slower()
+
+@pytest.mark.benchbench(inconclusive="ignore")
+def test_mistyped(benchbench):
+    benchbench.compare(new, old, inputs=make)
+"""
+    result = run(tests)
+    result.assert_outcomes(xfailed=1, passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*inconclusive = ignore is none of fail, xfail, skip, pass*"])
+    run("", "--benchbench-inconclusive=fail").assert_outcomes(failed=3)
+
+
+SCRIPTED = f"""
+import sys
+import pytest
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from scripted_times import ScriptedTimes
+import benchbench.engines.local
+
+FACTORS = {{}}
+
+def times(role, process):
+    return 1e-3 * FACTORS.get(role, 1.05 if role == "slowed" else 1.0) + 1e-7 * (process % 3)
+
+@pytest.fixture(autouse=True)
+def factors(monkeypatch):
+    FACTORS.clear()
+    monkeypatch.setattr(benchbench.engines.local, "LocalEngine", lambda: ScriptedTimes(times))
+    return FACTORS
+"""
+
+
+def test_the_tests_of_a_session_share_the_error_of_failing(
+    run: Pytest, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(SCRIPTED)
+    tests = """
+@pytest.mark.parametrize("number", range(5))
+def test_slower(benchbench, factors, number):
+    factors["candidate"] = 1.1
+    benchbench.compare(new, old, inputs=make).assert_not_slower()
+
+def test_faster(benchbench, factors):
+    factors["candidate"] = 0.9
+    benchbench.compare(new, old, inputs=make).assert_faster()
+"""
+    result = run(tests)
+    result.assert_outcomes(failed=5, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_slower[[]0[]]: new against old: slower, 1.100 * 16 processes in * s",
+            "*::test_faster: new against old: faster, 0.900 * 9 processes in * s",
+        ]
+    )
+    result = run("", "-k", "slower and 3")
+    result.assert_outcomes(failed=1, deselected=5)
+    result.stdout.fnmatch_lines(["*::test_slower[[]3[]]: * 9 processes in * s"])
+
+
+def test_a_session_can_share_its_controls(run: Pytest, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(SCRIPTED)
+    result = run(
+        """
+def test_missed(benchbench, factors):
+    factors["slowed"] = 1.0
+    verdict = benchbench.compare(new, old, inputs=make)
+    assert [control.ok for control in verdict.controls] == [True, False]
+
+def test_first(benchbench):
+    verdict = benchbench.compare(new, old, inputs=make)
+    verdict.assert_same()
+    assert [control.ok for control in verdict.controls] == [True, True]
+
+def test_second(benchbench):
+    verdict = benchbench.compare(new, old, inputs=make, margin=0.03)
+    assert verdict.controls == () and "controls as they must be: " in str(verdict)
+
+def test_narrower(benchbench):
+    assert benchbench.compare(new, old, inputs=make, margin=0.01).controls
+
+def test_each(benchbench):
+    assert benchbench.compare(new, old, inputs=make, controls="each").controls
+""",
+        "-o",
+        "benchbench_rules=controls=session",
+    )
+    result.assert_outcomes(passed=5)
+
+
+def test_a_control_that_is_off_is_no_failure_of_the_test(
+    run: Pytest, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(SCRIPTED)
+    tests = """
+def test_null(benchbench, factors):
+    factors.update(candidate=1.3, null=0.95)
+    benchbench.compare(new, old, inputs=make).assert_not_slower()
+"""
+    result = run(tests, "--benchbench-inconclusive=xfail")
+    result.assert_outcomes(xfailed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_null: new against old: inconclusive, 1.300 times the time*a control did not *",
+            "*inconclusive: this machine cannot tell now whether new is no slower than old: *",
+            "*control WRONG: old: a copy against itself: -5.0 % *",
+        ]
+    )
 
 
 def test_a_mistyped_policy_is_refused_before_any_test(
@@ -234,11 +359,11 @@ def shown(monkeypatch):
 """
     )
     pytester.makeini(
-        "[pytest]\nbenchbench_rules =\n  processes=6\n  most=7\n  margin=0.1\n  threads=2\n"
+        "[pytest]\nbenchbench_rules =\n  processes=9\n  most=10\n  margin=0.1\n  threads=2\n"
     )
     result = run(
         """
-pytestmark = pytest.mark.benchbench(margin=0.2, most=8, threads=3)
+pytestmark = pytest.mark.benchbench(margin=0.2, most=11, threads=3)
 
 @pytest.mark.benchbench(margin=0.3, threads=4)
 def test_it(benchbench):
@@ -247,7 +372,7 @@ def test_it(benchbench):
         "--benchbench-rule=threads=1",
     )
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["rules 6 8 0.3 1"])
+    result.stdout.fnmatch_lines(["rules 9 11 0.3 1"])
     for mistyped, said in (("treads=1", "*Did you mean 'threads'*"), ("threads", "*NAME=VALUE*")):
         refused = run("", f"--benchbench-rule={mistyped}")
         assert refused.ret == pytest.ExitCode.USAGE_ERROR
