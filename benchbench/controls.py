@@ -21,6 +21,7 @@ SLOWDOWN = 0.05
 """By how much the positive control is slower."""
 _TRIALS = 5
 _TRIAL_SECONDS = 2e-3
+_TRIAL_CYCLES = 10_000_000
 
 
 def controls_of(identity: str, slower: float = SLOWDOWN) -> tuple[Copy, Copy]:
@@ -71,11 +72,15 @@ def slowed(build: Callable[[Any], Thunk], by: float) -> Callable[[Any], Thunk]:
 
     How long a call takes is measured when the contender is built, on a thunk of its own (a state
     must start fresh): the least of some short runs, so that a neighbour cannot make the control
-    slower than it says.
+    slower than it says. What runs on a GPU is followed by an idle kernel as well, since a GPU that
+    has work in its queue does not wait for a host that spins.
     """
 
     def build_slowed(inputs: Any) -> Thunk:
-        spin = round(by * _duration(build(inputs)))
+        trial = build(inputs)
+        torch = _gpu(trial())
+        spin = round(by * _duration(trial, torch.cuda.synchronize if torch else _nothing))
+        cycles = round(spin * _cycles_per_nanosecond(torch)) if torch else 0
         thunk = build(inputs)
 
         def slow() -> Any:
@@ -85,19 +90,52 @@ def slowed(build: Callable[[Any], Thunk], by: float) -> Callable[[Any], Thunk]:
                 pass
             return output
 
-        return slow
+        def slow_on_gpu() -> Any:
+            output = slow()
+            torch.cuda._sleep(cycles)
+            return output
+
+        return slow_on_gpu if torch else slow
 
     return build_slowed
 
 
-def _duration(thunk: Thunk) -> float:
-    """Nanoseconds of one call."""
+def _gpu(output: Any) -> Any:
+    """torch, when an output lies on a GPU; else None."""
+    from benchbench.structures import is_tensor, leaves
+
+    if any(is_tensor(leaf) and leaf.device.type == "cuda" for _, leaf in leaves(output)):
+        import torch
+
+        return torch
+    return None
+
+
+def _nothing() -> None:
+    """Nothing to wait for: the host has done the work itself."""
+
+
+def _cycles_per_nanosecond(torch: Any) -> float:
+    """Speed of the clock that idle kernels count."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(_TRIAL_CYCLES)  # until the clock has risen
+    start.record()
+    torch.cuda._sleep(_TRIAL_CYCLES)
+    end.record()
+    end.synchronize()
+    return float(_TRIAL_CYCLES / (start.elapsed_time(end) * 1e6))
+
+
+def _duration(thunk: Thunk, wait: Callable[[], object]) -> float:
+    """Nanoseconds of one call; ``wait`` returns when what was queued is done."""
     least = float("inf")
     thunk()
     for _ in range(_TRIALS):
+        wait()
         calls, start = 0, perf_counter_ns()
-        while (elapsed := perf_counter_ns() - start) < _TRIAL_SECONDS * 1e9:
+        while perf_counter_ns() - start < _TRIAL_SECONDS * 1e9:
             thunk()
             calls += 1
-        least = min(least, elapsed / calls)
+        wait()
+        least = min(least, (perf_counter_ns() - start) / calls)
     return least

@@ -19,7 +19,7 @@ from benchbench.contract import Evidence, Implementation, Params, Thunk, Workloa
 from benchbench.errors import BenchbenchError, PluginError
 from benchbench.inputs import Inputs
 from benchbench.plugins import describe_error
-from benchbench.shipping import unpack
+from benchbench.shipping import again, unpack
 from benchbench.structures import is_array, is_module, is_tensor, leaves
 
 log = logging.getLogger("benchbench")
@@ -118,7 +118,7 @@ def build(function: Callable[..., Any], inputs: Any) -> Thunk:
     """A copy of the callable, bound: the baseline's controls must not share its state, and what it
     holds must lie elsewhere in memory, as it does for the candidate.
     """
-    return bind(copied(function), inputs)
+    return bind(again(function), inputs)
 
 
 def bind(function: Callable[..., Any], inputs: Any) -> Thunk:

@@ -285,6 +285,8 @@ class Comparisons:
         from benchbench.pairs import Inconclusive
 
         __tracebackhide__ = True
+        # The comparison's own line may say faster where "faster by 1.2" stays open.
+        self._note(f"inconclusive: {message.partition(chr(10))[0]}")
         policy = self._config.getoption("--benchbench-inconclusive")
         for mark in self._node.iter_markers("benchbench"):  # the nearest first
             if not policy and "inconclusive" in mark.kwargs:
@@ -376,7 +378,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     terminalreporter.section("benchbench")
     for nodeid, line in lines:
-        terminalreporter.write_line(f"{nodeid}: {line}")
+        terminalreporter.write_line(f"{nodeid}: {line}", yellow="inconclusive" in line)
     if getattr(config.option, "numprocesses", None):
         terminalreporter.write_line(
             "timed one at a time, but beside the other tests of -n: give them a call of their own, "

@@ -88,6 +88,11 @@ def unpack(text: str) -> dict[str, Any]:
     return unpacked
 
 
+def again(value: Any) -> Any:
+    """A copy of what was unpacked: it has travelled once, so it can travel again."""
+    return pickle.loads(pickle.dumps(value, protocol=5))
+
+
 def _refuse_nameless(value: Any, role: str) -> None:
     """Functions that have no name that a module knows, behind partials and bound methods too.
 

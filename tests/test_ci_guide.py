@@ -29,6 +29,15 @@ def softclip(x: torch.Tensor, limit: float = 1.0) -> torch.Tensor:
     return result
 """
 
+WRONG = """
+
+_right = softclip
+
+
+def softclip(x: torch.Tensor, limit: float = 1.0) -> torch.Tensor:
+    return _right(x, limit) + 0.1
+"""
+
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
@@ -90,13 +99,41 @@ def follow(file: Path, job: str, clone: Path, environment: dict[str, str]) -> tu
     return 0, output
 
 
-def test_the_gate_passes_what_changes_no_code(clone: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("file", [GITHUB, GITLAB], ids=["github", "gitlab"])
+def test_the_gate_passes_what_changes_no_code(
+    file: Path, clone: Path, environment: dict[str, str]
+) -> None:
     (clone / "NOTES").write_text("words\n")
     commit(clone, "words")
-    status, output = follow(GITHUB, "gate", clone, environment)
+    status, output = follow(file, "gate", clone, environment)
     assert status == 0, output
     assert "nothing was timed" in output
     assert len(junit(clone / "gate.xml")) == 4
+    assert "nothing was timed" in (clone / "gate.md").read_text()
+
+
+def test_the_gate_compares_with_the_target_branch_as_it_is_now(
+    clone: Path, environment: dict[str, str]
+) -> None:
+    """The job fetches: what the clone knew of the branch when it was made would make it red."""
+    for folder in (clone.parent / "origin", clone):
+        with (folder / "src" / "softclip" / "__init__.py").open("a") as source:
+            source.write(WRONG)
+        commit(folder, "the same on both branches")
+    status, output = follow(GITLAB, "gate", clone, environment)
+    assert status == 0, output
+    assert "nothing was timed" in output
+
+
+def test_the_gate_fails_on_a_wrong_result(clone: Path, environment: dict[str, str]) -> None:
+    with (clone / "src" / "softclip" / "__init__.py").open("a") as source:
+        source.write(WRONG)
+    commit(clone, "wrong")
+    status, output = follow(GITLAB, "gate", clone, environment)
+    assert status == 1, output
+    red = [case for case in junit(clone / "gate.xml") if case.find("failure") is not None]
+    assert len(red) == 2 and all("softclip" in str(case.get("name")) for case in red)
+    assert "in this build only" in (clone / "gate.md").read_text()
 
 
 def test_the_test_job_passes(clone: Path, environment: dict[str, str]) -> None:

@@ -148,6 +148,20 @@ def test_looks_together_keep_the_error() -> None:
     assert 10 < counts["holds"] <= 60 and 10 < counts["fails"] <= 60
 
 
+def test_a_session_keeps_the_error_of_failing() -> None:
+    """Every comparison of a session lies on its bound, so every claim that fails is an error."""
+    size, random, wrong = 20, Random(7), 0
+    rules = Rules(alpha=0.1, family=size)
+    claim = Claim(text="", most=1.02)
+    for _ in range(200):
+        session = (
+            {p: math.log(1.02) + random.gauss(0, 0.01) for p in range(24)} for _ in range(size)
+        )
+        wrong += any(standing(claim, logs, 24, rules) == "fails" for logs in session)
+    # 20 at the most; without sharing about 170.
+    assert 2 <= wrong <= 30
+
+
 def test_a_family_shares_the_error_of_failing_and_not_that_of_holding() -> None:
     slow, fast = [1.25] * 9, [0.8] * 9
     for family, expected in ((1, "fails"), (100, "inconclusive")):
