@@ -63,6 +63,28 @@ def undecided(monkeypatch):
 """
 
 
+SCRIPTED = f"""
+import sys
+import pytest
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from scripted_times import ScriptedTimes
+import benchbench.engines.local
+
+FACTORS = {{}}
+
+def times(role, process):
+    factor = FACTORS.get(role, 1.05 if role == "slowed" else 1.0)
+    noise = FACTORS.get("noise", 1e-4) if role == "candidate" else 0.0
+    return 1e-3 * factor * (1.0 + noise * (process % 3))
+
+@pytest.fixture(autouse=True)
+def factors(monkeypatch):
+    FACTORS.clear()
+    monkeypatch.setattr(benchbench.engines.local, "LocalEngine", lambda: ScriptedTimes(times))
+    return FACTORS
+"""
+
+
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Pytest:
     """Run pytest with the plugin on the given tests; the functions above come first."""
@@ -80,20 +102,23 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Pytest:
 
 
 def test_verdicts(run: Pytest, pytester: pytest.Pytester) -> None:
+    """With scripted times; tests/test_ci_guide.py has real ones."""
+    pytester.makeconftest(SCRIPTED)
     result = run(
         """
-pytestmark = pytest.mark.benchbench(
-    processes=7, most=7, budget=0.02, warmup=0.02, threads=1, family=1, controls="none"
-)
+pytestmark = pytest.mark.benchbench(processes=7, most=7, family=1)
 
-def test_slower(benchbench):
+def test_slower(benchbench, factors):
+    factors.update(candidate=2.0, noise=0.1)
     benchbench.compare(twice, old, inputs=make).assert_not_slower()
 
 @pytest.mark.benchbench(margin=0.9)
-def test_equal(benchbench):
+def test_equal(benchbench, factors):
+    factors["slowed"] = 3.25
     verdict = benchbench.compare(new, old, inputs=functools.partial(make, size=4000))
     verdict.assert_same()
     verdict.assert_not_slower()
+    print("run", verdict.run)
     assert verdict.word == "same" and verdict.timed and 0.5 < verdict.ratio < 2
 """
     )
@@ -114,15 +139,17 @@ def test_equal(benchbench):
     )
     # The failure is shown where the test made the claim, not inside benchbench.
     assert "pytest_plugin.py" not in text and "pairs.py:" not in text.replace("test_pairs.py:", "")
+    run_id = re.search(r"^run (\S+)$", text, re.MULTILINE)
+    assert run_id is not None
     shown = subprocess.run(
-        [sys.executable, "-m", "benchbench", "show", "last"],
+        [sys.executable, "-m", "benchbench", "show", run_id.group(1)],
         cwd=pytester.path,
         capture_output=True,
         text=True,
         check=True,
     )
     assert "pair/test_equal" in shown.stdout and "7 processes" in shown.stdout
-    assert "within, 90 %" in shown.stdout and "1 same" in shown.stdout
+    assert "within, 90 %" in shown.stdout and "2 same, 1 slower" in shown.stdout
 
 
 def test_wrong_results_fail_with_the_reason(run: Pytest) -> None:
@@ -239,26 +266,6 @@ def test_mistyped(benchbench):
     result.assert_outcomes(xfailed=1, passed=1, failed=1)
     result.stdout.fnmatch_lines(["*inconclusive = ignore is none of fail, xfail, skip, pass*"])
     run("", "--benchbench-inconclusive=fail").assert_outcomes(failed=3)
-
-
-SCRIPTED = f"""
-import sys
-import pytest
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from scripted_times import ScriptedTimes
-import benchbench.engines.local
-
-FACTORS = {{}}
-
-def times(role, process):
-    return 1e-3 * FACTORS.get(role, 1.05 if role == "slowed" else 1.0) + 1e-7 * (process % 3)
-
-@pytest.fixture(autouse=True)
-def factors(monkeypatch):
-    FACTORS.clear()
-    monkeypatch.setattr(benchbench.engines.local, "LocalEngine", lambda: ScriptedTimes(times))
-    return FACTORS
-"""
 
 
 def test_the_tests_of_a_session_share_the_error_of_failing(
