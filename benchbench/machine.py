@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from benchbench import __version__
+from benchbench.files import Files
+from benchbench.groups import limits
 from benchbench.resources import available_memory, usable_cores
 from benchbench.timers.instructions_launch import NOTE
 
 _CPU = Path("/sys/devices/system/cpu")
-_CGROUP = Path("/sys/fs/cgroup")
 _VECTOR_FLAGS = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 _VARIABLES = (
     "OMP_",
@@ -44,6 +45,7 @@ _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CERT")
 
 def environment() -> dict[str, Any]:
     """Facts about the machine, the kernel, the container and the project, without torch."""
+    granted = limits(Files())
     facts: dict[str, Any] = {
         "benchbench": __version__,
         "python": platform.python_version(),
@@ -60,8 +62,8 @@ def environment() -> dict[str, Any]:
         "memory": _total_memory(),
         "memory_available": available_memory(),
         "huge_pages": chosen(_read(Path("/sys/kernel/mm/transparent_hugepage/enabled"))),
-        "container_cpu": _read(_CGROUP / "cpu.max"),
-        "container_memory": _read(_CGROUP / "memory.max"),
+        "container_cpu": granted.quota,
+        "container_memory": granted.memory,
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "commit": _commit(),
     }

@@ -17,9 +17,9 @@ from hypothesis import given, settings, strategies as st
 
 from benchbench.cli import main
 from benchbench.doctor import sharing
-from benchbench.doctor.files import Files, listed, processors
+from benchbench.files import Files, listed, processors
 from benchbench.doctor.findings import Rule, finding
-from benchbench.doctor.groups import limits
+from benchbench.groups import limits
 from benchbench.doctor.nvml import graphics
 from benchbench.doctor.place import Machine, here
 from benchbench.doctor.probe import Core, Probe, probe

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from benchbench import __version__, machine
+from benchbench.groups import Limits
 
 
 def test_the_environment_is_plain_json_and_has_what_every_machine_has():
@@ -19,7 +20,7 @@ def test_the_environment_is_plain_json_and_has_what_every_machine_has():
 
 def test_facts_that_cannot_be_read_are_left_out(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "_CPU", tmp_path / "no-cpu")
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path / "no-cgroup")
+    monkeypatch.setattr(machine, "limits", lambda files: Limits())
     facts = machine.environment()
     assert not {"governor", "turbo", "caches", "container_cpu", "container_memory"} & set(facts)
     assert all(value not in (None, "", {}, []) for value in facts.values())

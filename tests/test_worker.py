@@ -14,8 +14,9 @@ import pytest
 from benchbench.contract import Settings, WorkerSpec
 from benchbench.engines.local import LocalEngine, describe_exit, worker_environment
 from benchbench.errors import WorkerDied
+from benchbench.files import Files
 from benchbench.records import to_json
-from benchbench.resources import available_memory, usable_cores
+from benchbench.resources import allowed_cpus, available_memory, usable_cores
 
 ZOO = Path(__file__).parent / "zoo" / "runtime"
 
@@ -295,20 +296,33 @@ def test_threads_are_set_and_a_users_allocator_is_respected():
 
 
 def test_containers_limit_cores_and_memory(tmp_path):
-    assert usable_cores(cgroup=tmp_path) == usable_cores()
-    assert available_memory(tmp_path) > 0
-    (tmp_path / "cpu.max").write_text("100000 100000\n")
-    assert usable_cores(cgroup=tmp_path) == 1
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("400000\n")
-    assert available_memory(tmp_path) == 600000
-    siblings = tmp_path / "cpu0" / "topology"
-    for cpu in os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ():
-        siblings = tmp_path / f"cpu{cpu}" / "topology"
+    files = Files(tmp_path)
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    assert usable_cores(files) == len(allowed_cpus())
+    assert available_memory(files) > 0
+    (group / "cgroup.controllers").write_text("cpu memory\n")
+    (group / "cpu.max").write_text("100000 100000\n")
+    assert usable_cores(files) == 1
+    (group / "cpu.max").write_text("max 100000\n")
+    (group / "memory.max").write_text("1000000\n")
+    (group / "memory.current").write_text("400000\n")
+    assert available_memory(files) == 600000
+    for cpu in allowed_cpus():
+        siblings = tmp_path / "sys" / "devices" / "system" / "cpu" / f"cpu{cpu}" / "topology"
         siblings.mkdir(parents=True)
         (siblings / "thread_siblings_list").write_text("0-63\n")
-    assert usable_cores(tmp_path, tmp_path) == 1
+    assert usable_cores(files) == 1
+
+
+def test_a_limit_of_the_service_that_runs_it_counts_too(tmp_path):
+    group = tmp_path / "sys" / "fs" / "cgroup" / "system.slice" / "runner.service"
+    group.mkdir(parents=True)
+    (tmp_path / "sys" / "fs" / "cgroup" / "cgroup.controllers").write_text("cpu\n")
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/system.slice/runner.service\n")
+    (group / "cpu.max").write_text("150000 100000\n")
+    assert usable_cores(Files(tmp_path)) == 1
 
 
 def test_messages_hold_nothing_that_json_does_not():

@@ -245,7 +245,12 @@ def render_text(card: Card) -> str:
         f"{line.standing:>8}  {line.name:<{width}}  {line.goal:<{goals}}  {line.found}"
         for line in card.lines
     ]
-    return "\n".join([*out, *(f"    note  {note}" for note in card.notes)])
+    return "\n".join([*out, *(f"    note  {note}" for note in _notes(card))])
+
+
+def _notes(card: Card) -> list[str]:
+    advice = "`benchbench doctor` says what makes this machine noisy, and how to mend it"
+    return [*card.notes, *([] if card.met else [advice])]
 
 
 def _head(card: Card) -> list[str]:
@@ -266,7 +271,7 @@ def render_markdown(card: Card) -> str:
     rows = ["| property | goal | found | |", "|---|---|---|---|"]
     rows += [f"| {one.name} | {one.goal} | {one.found} | {one.standing} |" for one in card.lines]
     head = [f"- {line}" for line in _head(card)]
-    return "\n".join([*head, "", *rows, "", *(f"- {note}" for note in card.notes)]) + "\n"
+    return "\n".join([*head, "", *rows, "", *(f"- {note}" for note in _notes(card))]) + "\n"
 
 
 def render_json(card: Card) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from benchbench.doctor.files import listed, processors
+from benchbench.files import listed, processors
 from benchbench.doctor.findings import Found, Rule, good, noisy, unknown
 from benchbench.doctor.place import CPUS, Machine, online
 from benchbench.doctor.sharing import MUCH

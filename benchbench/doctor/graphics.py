@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from benchbench.doctor.files import listed
+from benchbench.files import listed
 from benchbench.doctor.findings import Found, Rule, good, noisy, unknown
 from benchbench.doctor.nvml import Gpu
 from benchbench.doctor.place import Machine

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from benchbench.doctor.files import Files
+from benchbench.files import Files
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from benchbench import machine as described
-from benchbench.doctor.files import Files, listed, processors
-from benchbench.doctor.groups import Limits, limits
+from benchbench.files import Files, listed, processors
+from benchbench.groups import Limits, limits
 from benchbench.doctor.nvml import Graphics, graphics
 from benchbench.doctor.probe import Probe, probe, told
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchbench.doctor.files import Files, whole
-from benchbench.doctor.groups import limits
+from benchbench.files import Files, whole
+from benchbench.groups import limits
 from benchbench.resources import physical_cpus
 
 SPIN = Path(__file__).with_name("spin.py")

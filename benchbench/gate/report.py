@@ -118,6 +118,15 @@ def _head(report: GateReport) -> list[str]:
     ]
 
 
+def _advice(report: GateReport) -> list[str]:
+    if report.verdict != "inconclusive":
+        return []
+    return [
+        "`benchbench doctor` says what makes this machine noisy; more processes (--looks) or a wider "
+        "--margin decide more"
+    ]
+
+
 def render_text(report: GateReport) -> str:
     """For a terminal: what fails first, what passed as counts."""
     out = [*_head(report), ""]
@@ -126,7 +135,7 @@ def render_text(report: GateReport) -> str:
             if line.word == word:
                 out.append(f"{word:>12}  {line.case}  {line.contender}: {_detail(line)}")
     out += [f"{'control':>12}  {c.name}, {c.case}: {c.text}" for c in report.controls]
-    out += [f"{'note':>12}  {note}" for note in report.notes]
+    out += [f"{'note':>12}  {note}" for note in (*report.notes, *_advice(report))]
     return "\n".join([*out, "", f"{report.verdict}: {report.summary} ({_counts(report)})"])
 
 
@@ -139,7 +148,7 @@ def render_markdown(report: GateReport) -> str:
     out = [f"## benchbench gate: {report.verdict}", "", _cell(report.summary) + ".", ""]
     out += [f"- {_cell(line)}" for line in _head(report)]
     out += [f"- control {_cell(f'{c.name}, {c.case}: {c.text}')}" for c in report.controls]
-    out += [f"- {_cell(note)}" for note in report.notes]
+    out += [f"- {_cell(note)}" for note in (*report.notes, *_advice(report))]
     shown = [line for word in _ORDER for line in report.lines if line.word == word]
     rest = [line for line in report.lines if line not in shown]
     for title, lines in (("", shown), (f"{len(rest)} more that passed", rest)):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchbench.doctor.files import Files, processors, whole
-from benchbench.resources import quota
+from benchbench.files import Files, processors, whole
 
 _GROUPS = "sys/fs/cgroup"
 _UNLIMITED = 1 << 60
@@ -29,6 +28,15 @@ class Limits:
     memory: int | None = None
     memory_used: int | None = None
     """Bytes, without files in cache that can be dropped; None without a limit."""
+
+
+def quota(limit: str) -> float | None:
+    """Processors' worth of time in ``QUOTA PERIOD`` (``max 100000``, ``-1 100000``: no limit)."""
+    try:
+        granted, period = (float(part) for part in limit.split())
+    except ValueError:
+        return None
+    return granted / period if granted > 0 and period > 0 else None
 
 
 def limits(files: Files) -> Limits:
