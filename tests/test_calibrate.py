@@ -220,6 +220,25 @@ def test_the_command_measures_and_says_what_is_too_little(tmp_path):
     measured = card["counts"]["slowed 10 %"]["measured"]
     assert len(measured) == 2 and all(5 < value < 20 for value in measured)
 
+    # Rounds that are on disk are not measured again, and say the same.
+    one, other = card["runs"]
+    added = [*command, "--emit", f"json={emitted}", "--add", one, "--add", other]
+    done = subprocess.run(added, env=environment, capture_output=True, text=True)
+    assert done.returncode in (0, 1) and "round" not in done.stderr, done.stderr
+    again = json.loads(emitted.read_text())
+    assert sorted(again["runs"]) == sorted(card["runs"])
+    assert again["counts"] == card["counts"]
+    for wrong, words in (
+        (["--add", one, "--add", one], "the same round"),
+        (["--add", one, "--load", "1"], "load: 0 against 1"),
+        (["--add", one, "--margin", "0.04"], "looks, margin, alpha or threads"),
+        (["--add", "nothing"], "nothing"),
+    ):
+        refused = subprocess.run(
+            [*command, *wrong], env=environment, capture_output=True, text=True
+        )
+        assert refused.returncode == 2 and words in refused.stderr
+
 
 @pytest.mark.slow
 def test_cases_that_do_not_fit_are_an_error(tmp_path):

@@ -25,6 +25,7 @@ CONTENDERS = {i.id: i for i in samplers.benchbench_implementations()}
 SMALL: dict[str, dict[str, bb.Params]] = {
     bootstrap.IID: {"": {"rows": 10_000, "replicates": 100, "device": "cpu"}},
     bootstrap.POISSON: {"": {"rows": 10_000, "replicates": 100, "device": "cpu"}},
+    bootstrap.BAYESIAN: {"": {"rows": 10_000, "replicates": 100, "device": "cpu"}},
     index.UNIFORM: {"": {"rows": 40_000, "device": "cpu"}},
     index.WEIGHTED: {
         tables: {"categories": 20_000, "tables": tables, "dtype": "float64", "device": "cpu"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,9 +10,10 @@ from typing import Any
 
 from benchbench import supervise
 from benchbench.calibrate.design import CopyPair, Effort, arranged, pairs_of_round
-from benchbench.contract import Engine, PlannedCase, Result, Settings
+from benchbench.contract import Engine, PlannedCase, Result, Run, Settings
+from benchbench.errors import UsageError
 from benchbench.plugins import LoaderOptions
-from benchbench.records import result_from_json
+from benchbench.records import planned_from_json, result_from_json
 from benchbench.sequential import Decision, Design, decide
 from benchbench.stats import log_ratio
 
@@ -52,17 +54,20 @@ class _Rows:
     def take(self, record: Record) -> None:
         if record.get("type") != "result":
             return
-        result = result_from_json({k: v for k, v in record.items() if k != "type"})
+        self.keep(result_from_json({k: v for k, v in record.items() if k != "type"}))
+
+    def keep(self, result: Result) -> None:
         if result.status == "ok" and result.samples:
             self.found.setdefault((result.case, result.contender), {})[result.process] = result
         elif result.status not in ("ok", "skipped"):
             self.faults.append(f"{result.case} {result.contender}: {result.reason}")
 
-    def logs(self, case: str, one: str, other: str) -> tuple[float, ...]:
+    def logs(self, case: str, one: str, other: str, upto: float = math.inf) -> tuple[float, ...]:
         first, second = (self.found.get((case, name), {}) for name in (one, other))
         values = [
             log_ratio(second[p].samples, first[p].samples)
             for p in sorted(first.keys() & second.keys())
+            if p < upto
         ]
         return tuple(value for value in values if value is not None)
 
@@ -121,6 +126,52 @@ def run_round(
         open_pairs = {pair for pair in pairs if logs[pair] and decisions[pair].word == "undecided"}
         if not open_pairs:
             break
+    return _concluded(rows, cases, pairs, families, decisions)
+
+
+def again(run: Run) -> Round:
+    """A round that was measured before, decided anew from its run file.
+
+    Raises:
+        UsageError: the run is no calibration's, or was interrupted.
+    """
+    facts = run.header.get("calibration")
+    if not facts:
+        raise UsageError(
+            f"run {run.id} is no round of a calibration; `benchbench history` lists runs"
+        )
+    if not run.complete:
+        raise UsageError(
+            f"run {run.id}, a round of a calibration, was interrupted, so it cannot be added: its "
+            "pairs have too few processes"
+        )
+    number, design = facts["round"], Design(**_tuples(facts["design"]))
+    cases = [planned_from_json(data) for data in run.header["cases"]]
+    pairs = pairs_of_round(cases, Effort(**facts["effort"]), number)
+    names = {item.case.id: item.baseline for item in cases}
+    rows = _Rows()
+    for result in run.results:
+        rows.keep(result)
+    families = _families(pairs, run.header["settings"]["seed"] + number)
+    decisions: dict[CopyPair, Decision] = {}
+    for look, upto in enumerate(design.looks):
+        logs = {pair: rows.logs(pair.case, *pair.names(names[pair.case]), upto) for pair in pairs}
+        decisions = _decisions(logs, families, design, look, decisions)
+    return _concluded(rows, cases, pairs, families, decisions)
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+
+
+def _concluded(
+    rows: _Rows,
+    cases: Sequence[PlannedCase],
+    pairs: Sequence[CopyPair],
+    families: Sequence[Sequence[CopyPair]],
+    decisions: Mapping[CopyPair, Decision],
+) -> Round:
+    names = {item.case.id: item.baseline for item in cases}
     contenders = {
         (item.case.id, name): values
         for item in cases

@@ -21,7 +21,7 @@ from benchbench.cli.common import (
 )
 from benchbench.cli.emits import emit_option, targets, write
 from benchbench.contract import PlannedCase, Settings
-from benchbench.errors import PlanError
+from benchbench.errors import PlanError, UsageError
 
 if TYPE_CHECKING:
     from benchbench.calibrate.card import Card
@@ -42,6 +42,9 @@ RIVALS = 2
 @click.option("--cases", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="At least.")
 @click.option("--load", type=click.IntRange(0), default=0, help="Processors to keep busy.")
+@click.option(
+    "--add", "added", multiple=True, metavar="RUN", help="A round measured before. Repeatable."
+)
 @click.option("--looks", default="9,16,24", show_default=True, help="Processes at each look.")
 @click.option("--margin", type=click.FloatRange(0, min_open=True), default=0.02, show_default=True)
 @click.option(
@@ -64,6 +67,7 @@ def command(
     cases: int,
     rounds: int,
     load: int,
+    added: tuple[str, ...],
     looks: str,
     margin: float,
     alpha: float,
@@ -115,6 +119,7 @@ def command(
         description,
         load,
         store_directory,
+        added,
     )
     click.echo(render_text(card))
     write(card, wanted, FORMATS)
@@ -157,6 +162,7 @@ def _calibrate(
     description: Any,
     load: int,
     store_directory: Path | None,
+    added: Sequence[str],
 ) -> Card:
     from benchbench import machine, store
     from benchbench.calibrate.card import Card, make_lines
@@ -166,6 +172,7 @@ def _calibrate(
     from benchbench.cli.progress import Progress
     from benchbench.records import to_json
 
+    before = _rounds_before(added, design, settings, load, store_directory)
     engine = choose_engine("local", description, options)
     began, started = time.monotonic(), store.now()
     with neighbours(load) as cpus:
@@ -188,13 +195,15 @@ def _calibrate(
             )
             for item in cases
         ]
-        rounds: list[Round] = []
-        runs = []
+        rounds: list[Round] = [one for one, _ in before.values()]
+        runs = [run for _, run in before.values()]
         total = effort.rounds_for(len(cases))
         for number in range(total):
+            if number in before:
+                continue
             click.echo(f"round {number + 1} of {total}", err=True)
             one, run = _round(
-                number, cases, effort, design, settings, options, description, store_directory
+                number, cases, effort, design, settings, options, description, store_directory, load
             )
             rounds.append(one)
             runs.append(run)
@@ -219,6 +228,42 @@ def _calibrate(
     )
 
 
+def _rounds_before(
+    names: Sequence[str], design: Any, settings: Settings, load: int, directory: Path | None
+) -> dict[int, tuple[Round, str]]:
+    """Rounds of ``--add`` and the ids of their runs, by number.
+
+    Raises:
+        UsageError: one is no round, was measured in another way, or has a number that another has.
+    """
+    from benchbench import machine, store
+    from benchbench.calibrate.measure import again
+    from benchbench.records import to_json
+
+    found: dict[int, tuple[Round, str]] = {}
+    for name in names:
+        run = store.read(store.find(directory or store.default_directory(), name))
+        one = again(run)
+        facts = run.header["calibration"]
+        threads = run.header["settings"]["threads"]
+        differences = machine.differences(run.header["environment"], machine.environment())
+        if facts["design"] != to_json(design) or threads != settings.threads:
+            differences.append("looks, margin, alpha or threads")
+        if facts.get("load", 0) != load:
+            differences.append(f"load: {facts.get('load', 0)} against {load}")
+        if differences:
+            raise UsageError(
+                f"run {run.id} cannot be added, it differs in {'; '.join(differences)}"
+            )
+        number = int(facts["round"])
+        if number in found:
+            raise UsageError(
+                f"runs {run.id} and {found[number][1]} are the same round, {number + 1}"
+            )
+        found[number] = (one, run.id)
+    return found
+
+
 def _round(
     number: int,
     cases: Sequence[PlannedCase],
@@ -228,6 +273,7 @@ def _round(
     options: Any,
     description: Any,
     store_directory: Path | None,
+    load: int,
 ) -> tuple[Round, str]:
     """Measure one round into a run file of its own."""
     from benchbench import store
@@ -238,7 +284,12 @@ def _round(
 
     header: Mapping[str, Any] = {
         **run_header(replace(settings, processes=design.looks[-1]), cases, description, options),
-        "calibration": {"round": number, "design": to_json(design), "effort": to_json(effort)},
+        "calibration": {
+            "round": number,
+            "design": to_json(design),
+            "effort": to_json(effort),
+            "load": load,
+        },
     }
     writer = store.create(store_directory or store.default_directory(), header)
     progress = Progress(design.looks[-1])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from benchbench.files import listed, processors
 from benchbench.doctor.findings import Found, Rule, good, noisy, unknown
 from benchbench.doctor.place import CPUS, Machine, online
 from benchbench.doctor.sharing import MUCH
+from benchbench.files import listed, processors
 
 
 def siblings(machine: Machine) -> Found:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from benchbench.files import listed
 from benchbench.doctor.findings import Found, Rule, good, noisy, unknown
 from benchbench.doctor.nvml import Gpu
 from benchbench.doctor.place import Machine
+from benchbench.files import listed
 
 _NEAR = 5
 """Degrees below the point at which a GPU slows down that are too near."""

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from benchbench import machine as described
-from benchbench.files import Files, listed, processors
-from benchbench.groups import Limits, limits
 from benchbench.doctor.nvml import Graphics, graphics
 from benchbench.doctor.probe import Probe, probe, told
+from benchbench.files import Files, listed, processors
+from benchbench.groups import Limits, limits
 
 CPUS = "sys/devices/system/cpu"
 _BOARDS = ("KVM", "QEMU", "VMware", "VirtualBox", "Virtual Machine", "HVM domU", "Bochs")

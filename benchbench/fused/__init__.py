@@ -98,6 +98,21 @@ _HOME = {
         "modules",
     ),
     **dict.fromkeys(["swap", "Swapped"], "swapping"),
+    **dict.fromkeys(
+        [
+            "AliasSampler",
+            "AliasTable",
+            "bayesian_bootstrap_mean",
+            "bootstrap",
+            "draw",
+            "oversample",
+            "poisson_bootstrap",
+            "resample",
+            "take_rows",
+            "undersample",
+        ],
+        "sampling",
+    ),
 }
 
 __all__ = ["build", "direct", "unavailable", *_HOME]

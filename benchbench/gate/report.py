@@ -122,8 +122,8 @@ def _advice(report: GateReport) -> list[str]:
     if report.verdict != "inconclusive":
         return []
     return [
-        "`benchbench doctor` says what makes this machine noisy; more processes (--looks) or a wider "
-        "--margin decide more"
+        "`benchbench doctor` says what makes this machine noisy; more processes (--looks) or a "
+        "wider --margin decide more"
     ]
 
 

@@ -24,6 +24,7 @@ using OptionalTensor = std::optional<Tensor>;
 void bind_activations(pybind11::module_& m);
 void bind_curves(pybind11::module_& m);
 void bind_norms(pybind11::module_& m);
+void bind_samplers(pybind11::module_& m);
 
 // The kernels' name of a dtype.
 inline Type type_of(const char* op, const Tensor& x) {

@@ -62,4 +62,5 @@ PYBIND11_MODULE(BENCHBENCH_MODULE, m) {
   benchbench::bind_activations(m);
   benchbench::bind_curves(m);
   benchbench::bind_norms(m);
+  benchbench::bind_samplers(m);
 }

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cpu/random.h"
+
 namespace benchbench {
 
 enum class Type : int { f32, bf16, f16, f64 };
@@ -109,11 +111,43 @@ struct ResponseNorm {
 // widest strip.
 constexpr int64_t RESPONSE_SCRATCH = 128;
 
+// A block of `rows` rows (a power of two, at most 2^13) from which draws are summed.
+struct DrawnSums {
+  const void* x;
+  int64_t rows;
+  double middle;  // squares are of distances from it
+};
+
+// Taps of a resampler: `up` phases of `width` floats, a multiple of 16; an output at input position
+// p begins `before` samples ahead of it.
+struct Polyphase {
+  int64_t up, down, width, before;
+  const float* taps;
+};
+
 // Sums and statistics are float, or double when the type is f64; "real" below. `coefficients` are
 // three rows of a real a channel: middle, scale, offset, with y = (x - middle) scale + offset before
 // residual and ReLU. `gradient` are three more: a, b, c, with dx = a g + b (x - middle) + c.
 struct Kernels {
   const char* name;
+
+  // Adds the sum of `count` rows drawn alike from a block to `sum`, and where `squares` is not null
+  // distances and squared distances from the middle instead. float32 and float64.
+  void (*sum_draws)(Type, const DrawnSums&, int64_t count, const RandomStream&, double* sum,
+                    double* squares);
+  // Adds the sum of w x over all rows, with standard exponential weights w, and the sum of w.
+  void (*sum_exponential)(Type, const void* x, int64_t rows, const RandomStream&, double* sum,
+                          double* weight);
+  // `count` indices below n, alike, or by an alias table (csrc/bindings/alias.h).
+  void (*draw_uniform)(int64_t n, const RandomStream&, int64_t count, int64_t* out);
+  void (*draw_alias)(const uint64_t* table, int64_t n, const RandomStream&, int64_t count,
+                     int64_t* out);
+  // Rows of `bytes` bytes.
+  void (*take_rows)(const void* from, int64_t bytes, const int64_t* index, int64_t count, void* to,
+                    bool stream);
+  // Outputs [first, last) of a resampled signal.
+  void (*resample)(const Polyphase&, const float* x, int64_t length, int64_t first, int64_t last,
+                   float* y);
 
   // `stream` asks for stores past the caches, for outputs beyond the last-level cache; it is followed
   // where the output is aligned.

@@ -3,8 +3,10 @@
 
 #include "cpu/copy.h"
 #include "cpu/curves.h"
+#include "cpu/draws.h"
 #include "cpu/group_norm.h"
 #include "cpu/pixel_norm.h"
+#include "cpu/polyphase.h"
 #include "cpu/response_norm.h"
 #include "cpu/row_norm.h"
 #include "cpu/softmax.h"
@@ -14,6 +16,12 @@ namespace benchbench::BB_ISA {
 extern const Kernels table;
 const Kernels table = {
     BB_ISA_NAME,
+    sum_draws_entry,
+    sum_exponential_entry,
+    draw_uniform_entry,
+    draw_alias_entry,
+    take_rows_entry,
+    resample_entry,
     unary_entry,
     unary_backward_entry,
     bias_entry,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import benchbench as bb
-from benchbench_plugins.samplers import audio, bootstrap, image, imbalance, index
+from benchbench_plugins.samplers import audio, bootstrap, fused, image, imbalance, index
 
-_PARTS = (index, bootstrap, imbalance, audio, image)
+_PARTS = (index, bootstrap, imbalance, audio, image, fused)
 
 
 @bb.hookimpl

@@ -1,7 +1,7 @@
 """Bootstrap replicates of a mean: draw n of n rows with replacement, average, many times.
 
-The iid bootstrap and the Poisson bootstrap are different estimators (the second draws a random
-number of rows), so each is a workload of its own.
+The iid, the Poisson and the Bayesian bootstrap are different estimators (the second draws a random
+number of rows, the third gives each row a continuous weight), so each is a workload of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchbench_plugins.samplers.shared import cpu_only, generator, host, needs
 
 IID = "samplers/bootstrap-mean"
 POISSON = "samplers/poisson-bootstrap-mean"
+BAYESIAN = "samplers/bayesian-bootstrap-mean"
 CHUNK = 2**20  # draws at a time: 8 MiB of indices, so that they stay near the core
 BLOCK = 2**16  # rows that 16-bit indices reach
 
@@ -85,7 +86,7 @@ def work(params: bb.Params) -> bb.Work:
 
 
 def workloads() -> Iterator[bb.Workload]:
-    """The two estimators."""
+    """The three estimators."""
     common = {"make": make, "check": check, "reference": truth, "metrics": metrics, "work": work}
     yield bb.Workload(
         name=IID,
@@ -103,6 +104,19 @@ def workloads() -> Iterator[bb.Workload]:
     yield bb.Workload(
         name=POISSON,
         doc="Weighted means of Poisson bootstrap replicates: each row counts Poisson(1) times.",
+        baseline="torch",
+        tolerance=None,
+        axes={
+            "rows": (25_000, 1_000_000),
+            "replicates": (20, 100),
+            "device": ("cpu", "cuda"),
+        },
+        presets={"quick": [], "standard": {"rows": (1_000_000,)}},
+        **common,
+    )
+    yield bb.Workload(
+        name=BAYESIAN,
+        doc="Means under Dirichlet(1, ..., 1) weights of the rows: the Bayesian bootstrap.",
         baseline="torch",
         tolerance=None,
         axes={
@@ -287,9 +301,34 @@ def torch_poisson_total(inputs: bb.Inputs) -> bb.Thunk:
     return call
 
 
+@bb.implementation(BAYESIAN, "torch")
+def torch_exponential(inputs: bb.Inputs) -> bb.Thunk:
+    """Tensor.exponential_ weights in chunks, weighted means by one product a chunk."""
+    import torch
+
+    x, n, rng = inputs.x, len(inputs.x), generator(inputs)
+    sizes = _chunks(inputs.replicates, n, x.device.type)
+
+    def call() -> torch.Tensor:
+        weights = (x.new_empty(size, n).exponential_(generator=rng) for size in sizes)
+        return torch.cat([w @ x / w.sum(1) for w in weights])
+
+    return call
+
+
+def _dirichlet(x: np.ndarray, rng: np.random.Generator) -> float:
+    return rng.dirichlet(np.ones(len(x))) @ x
+
+
+def _exponential(x: np.ndarray, rng: np.random.Generator) -> float:
+    weights = rng.standard_exponential(len(x), dtype=np.float32)
+    return weights @ x / weights.sum()
+
+
 def implementations() -> Iterator[bb.Implementation]:
-    """Every contender of both estimators."""
+    """Every contender of the three estimators."""
     yield from (torch_index, torch_index_select, torch_counts, torch_poisson, torch_poisson_total)
+    yield torch_exponential
     for workload, name, build, doc in (
         (
             IID,
@@ -305,6 +344,8 @@ def implementations() -> Iterator[bb.Implementation]:
         ),
         (IID, "scipy", _scipy, "scipy.stats.bootstrap, vectorised, batches of a million draws."),
         (POISSON, "numpy", _numpy(_poisson), "Generator.poisson weights, weighted mean."),
+        (BAYESIAN, "numpy", _numpy(_exponential), "Generator.standard_exponential in float32."),
+        (BAYESIAN, "numpy-dirichlet", _numpy(_dirichlet), "Generator.dirichlet, then a product."),
         (
             POISSON,
             "numpy-total",
