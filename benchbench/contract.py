@@ -113,6 +113,9 @@ class Workload:
     """The thunk advances a state of its own (an optimizer): outputs may be the same buffers each
     time, and the reference is compared after ``check_calls`` calls on a fresh contender."""
     check_calls: int = 1
+    tail: bool = False
+    """The slowest calls matter (a request, a frame): a sample is one call, a process takes at least
+    40 of each contender, and the table has the quantiles p90 and p99 beside the median."""
     renewed: Sequence[str] | None = None
     """Inputs whose values differ from call to call in use, so that no contender may keep what
     follows from them. They get other values (``make`` with another seed) in the same buffers, and

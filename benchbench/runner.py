@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from time import perf_counter_ns
 from typing import Any
@@ -43,6 +44,8 @@ log = logging.getLogger("benchbench")
 
 CHEAP_SECONDS = 0.005
 """Inputs and reference that took no longer are made anew in every process, to check again."""
+TAIL_CALLS, MOST_TAIL_CALLS = 40, 200
+"""Calls of each contender in a process where the slowest ones matter."""
 
 Announce = Callable[[str, Stage], None]
 
@@ -121,6 +124,16 @@ def _seed(one: int, other: int) -> int:
     return (one * 1_000_003 + other) % (1 << 31)
 
 
+def _for_single_calls(settings: Settings) -> Settings:
+    """A sample is one call where the clock's resolution allows it, and there are many."""
+    return replace(
+        settings,
+        sample_seconds=0.0,
+        min_passes=max(settings.min_passes, TAIL_CALLS),
+        max_passes=max(settings.max_passes, MOST_TAIL_CALLS),
+    )
+
+
 class _CaseRun:
     """One case in one process."""
 
@@ -140,7 +153,7 @@ class _CaseRun:
         self.heap = heap
         self.case = case
         self.workload = workload
-        self.settings = settings
+        self.settings = _for_single_calls(settings) if workload.tail else settings
         self.process = process
         self.entrants = [Entrant(name=i.name, implementation=i) for i in implementations]
         self.roof: Entrant | None = None
@@ -378,6 +391,7 @@ class _CaseRun:
         elif entrant.samples:
             per_call = signals.summarise(entrant.total, entrant.sampled)
             measured.update(per_call, audited=entrant.audited, doubtful=entrant.doubtful)
+            measured["tail"] = float(self.workload.tail)
             notes = signals.notes(per_call, entrant.timed / max(entrant.sampled, 1))
         return Result(
             case=self.case.id,

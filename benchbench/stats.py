@@ -73,6 +73,8 @@ class Row:
     """Processes that tried."""
     latency: Interval | None = None
     """Per call, in ``unit``."""
+    quantiles: Mapping[str, float] = field(default_factory=dict)
+    """``p90`` and ``p99`` of single calls, in ``unit``, where the workload asks for them."""
     ratio: Interval | None = None
     """Time over the baseline's; below 1 is faster."""
     verdict: Word | None = None
@@ -301,6 +303,7 @@ def _row(
         processes=len(measured),
         attempted=len(results),
         latency=latency,
+        quantiles=_quantiles(measured.values()) if latency is not None else {},
         ratio=ratio,
         verdict=verdict,
         roof_share=share,
@@ -311,6 +314,17 @@ def _row(
         signals=_median([r.signals for r in measured.values()]),
         notes=_notes(list(measured.values())),
     )
+
+
+def _quantiles(results: Iterable[Result]) -> dict[str, float]:
+    """Of the calls of all processes together; only those that at least two calls lie beyond."""
+    single = [r for r in results if r.signals.get("tail") and r.calls == 1]
+    calls = sorted(sample for result in single for sample in result.samples)
+    return {
+        f"p{percent}": statistics.quantiles(calls, n=100, method="inclusive")[percent - 1]
+        for percent in (90, 99)
+        if len(calls) * (100 - percent) >= 200
+    }
 
 
 def _status(results: Sequence[Result]) -> tuple[Status, Result]:

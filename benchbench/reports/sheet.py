@@ -15,6 +15,8 @@ COLUMNS = (
     "time",
     "per call",
     "±",
+    "p90",
+    "p99",
     "speed-up",
     "fewer",
     "verdict",
@@ -37,9 +39,16 @@ def title(column: str) -> str:
 
 def is_number(column: str) -> bool:
     """True for columns that are aligned to the right."""
-    return column in {"time", "per call", "±", "roof", "rate", "memory"} or column.startswith(
-        METRIC
-    )
+    return column in {
+        "time",
+        "per call",
+        "±",
+        "p90",
+        "p99",
+        "roof",
+        "rate",
+        "memory",
+    } or column.startswith(METRIC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +159,7 @@ def _line(row: Row) -> Line:
         "contender": row.contender,
         "per call" if counted else "time": text.duration(row.latency.estimate, row.unit),
         "±": text.spread(row.latency),
+        **{name: text.duration(value, row.unit) for name, value in row.quantiles.items()},
         ratio: "",
         "verdict": "baseline" if is_baseline else verdict,
         "roof": "",
