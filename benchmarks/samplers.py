@@ -2,9 +2,8 @@
 
     python benchmarks/samplers.py [--processes 5] [--write benchmarks/results/samplers.json]
 
-A goal is how many times as fast as a peer, or as the best of all peers, the contender ``fused`` has to
-be, by the lower end of the interval's estimate (the median over processes). Audio has a quality goal
-too.
+A goal is how many times as fast as a peer, or as the best of all peers, the contender ``fused`` has
+to be, by medians over processes. Audio has a quality goal too.
 """
 
 from __future__ import annotations
