@@ -7,6 +7,9 @@
 #include "bindings/alias.h"
 #include "bindings/common.h"
 
+#include <ATen/ops/zeros.h>
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <vector>
 
