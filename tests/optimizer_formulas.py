@@ -122,6 +122,85 @@ def asgd(o: dict[str, Any], s: dict[str, Any], p: Tensor, g: Tensor, k: int) -> 
     return p * (1 - decay * rate) - rate * g
 
 
+def adafactor(o: dict[str, Any], starts: list[Tensor], turns: list[list[Tensor]], steps: int):
+    """Shazeer and Stern 2018, with torch's placement of the epsilons; whole tensors in float64."""
+    result, (eps1, eps2), clip = [], o["eps"], o.get("d", 1.0)
+    for i, p in enumerate(starts):
+        rows, columns, squares = 0.0, 0.0, 0.0
+        for k in range(1, steps + 1):
+            g = turns[(k - 1) % len(turns)][i] * (-1 if o.get("maximize") else 1)
+            fresh = k ** o.get("beta2_decay", -0.8)
+            size = max(eps2, float(p.square().mean().sqrt())) * min(o["lr"], k**-0.5)
+            p = p * (1 - o["lr"] * o.get("weight_decay", 0.0))
+            if p.dim() > 1:
+                rows = (1 - fresh) * rows + fresh * g.square().mean(-1, keepdim=True)
+                columns = (1 - fresh) * columns + fresh * g.square().mean(-2, keepdim=True)
+                squares = rows * columns / rows.mean(-2, keepdim=True).clamp(min=eps1)
+            else:
+                squares = (1 - fresh) * squares + fresh * g.square()
+            update = g / squares.sqrt().clamp(min=eps1)
+            p = p - size * update / max(1.0, float(update.square().mean().sqrt()) / clip)
+        result.append(p)
+    return result
+
+
+def muon(o: dict[str, Any], starts: list[Tensor], turns: list[list[Tensor]], steps: int):
+    """Jordan et al. 2024: the odd polynomial of Newton-Schulz acts on singular values alone."""
+    result = []
+    for i, p in enumerate(starts):
+        average, (n, m) = torch.zeros_like(p), p.shape
+        factor = {
+            "original": max(1.0, n / m) ** 0.5,
+            "match_rms_adamw": 0.2 * max(n, m) ** 0.5,
+            "spectral_unclamped": (n / m) ** 0.5,
+        }[o.get("adjust_lr_fn", "original")]
+        for k in range(1, steps + 1):
+            g = turns[(k - 1) % len(turns)][i]
+            average = 0.95 * average + 0.05 * g
+            u, values, v = torch.linalg.svd(
+                0.95 * average + 0.05 * g if o.get("nesterov", True) else average,
+                full_matrices=False,
+            )
+            values = values / values.norm()
+            for _ in range(5):
+                values = 3.4445 * values - 4.775 * values**3 + 2.0315 * values**5
+            p = p * (1 - o["lr"] * o["weight_decay"])
+            p = p - o["lr"] * factor * (u * values) @ v
+        result.append(p)
+    return result
+
+
+def lbfgs(function: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> Tensor:
+    """Nocedal and Wright 2006, algorithm 7.4, with the inverse Hessian as a matrix (BFGS, 6.17).
+
+    With a history as long as the run, limited memory differs from BFGS only in the first matrix,
+    which L-BFGS scales anew in each iteration.
+    """
+    p, pairs = start.clone(), []
+
+    def gradient(x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_(True)
+        return torch.autograd.grad(function(x), x)[0]
+
+    g = gradient(p)
+    for k in range(iterations):
+        if not pairs:
+            d = -g * min(1.0, 1.0 / float(g.abs().sum()))
+        else:
+            s, y = pairs[-1]
+            h = torch.eye(len(p), dtype=p.dtype) * (s @ y) / (y @ y)
+            for s, y in pairs:
+                rho = 1 / (s @ y)
+                left = torch.eye(len(p), dtype=p.dtype) - rho * torch.outer(s, y)
+                h = left @ h @ left.T + rho * torch.outer(s, s)
+            d = -h @ g
+        p = p + d
+        if k + 1 < iterations:
+            before, g = g, gradient(p)
+            pairs.append((d, g - before))
+    return p
+
+
 ADAM = {"betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False}
 FORMULAS: dict[str, tuple[Step, dict[str, Any]]] = {
     "SGD": (sgd, {"momentum": 0.0, "dampening": 0.0, "nesterov": False}),

@@ -2,15 +2,13 @@
 
 import inspect
 import math
-import sys
 
 import optimizer_formulas as formulas
 import pytest
 import torch
 
 import benchbench as bb
-from benchbench_plugins._common import optional
-from benchbench_plugins.optimizers import step, target
+from benchbench_plugins.optimizers import step
 from benchbench_plugins.optimizers.algorithms import ALGORITHMS, PLAIN
 from benchbench_plugins.optimizers.shapes import NAMES, parameter_list
 
@@ -227,73 +225,3 @@ def test_work_counts_compulsory_passes():
     assert passes("adam", PLAIN) == 7
     assert passes("adam", "amsgrad") == 9
     assert passes("sgd", PLAIN) == passes("sgd", "maximize") == 3
-
-
-LOGISTIC = target.RACES[0]
-
-
-@pytest.mark.parametrize("race", target.RACES, ids=lambda race: race.name)
-@pytest.mark.parametrize("racer", target.RACERS, ids=lambda racer: racer.name)
-def test_every_racer_reaches_the_target_and_repeats_itself(race, racer):
-    inputs = target.make({"seeds": 1}, 0)
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    output = target.thunk(race, racer.maker(race), inputs)()
-    again = target.thunk(race, racer.maker(race), inputs)()
-    assert torch.get_num_threads() == threads
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(output["steps"], again["steps"])
-    assert torch.equal(output["weights"], again["weights"])
-    assert (output["accuracy"] >= race.target).all()
-    evidence = bb.Evidence(output=output, inputs=inputs, params={"seeds": 1}, calls=1)
-    assert target.check(race, evidence) is None
-    metrics = target.metrics(race, output)
-    assert metrics["hits"] == 1.0
-    assert metrics["steps"] == float(output["steps"][0])
-
-
-def test_seeds_differ_and_come_from_the_case():
-    inputs = target.make({"seeds": 2}, 5)
-    assert inputs.seeds == (5000, 5001)
-    racer = target.RACERS[0]
-    weights = target.thunk(LOGISTIC, racer.maker(LOGISTIC), inputs)()["weights"]
-    assert weights.shape == (2, 650)
-    assert not torch.equal(weights[0], weights[1])
-
-
-def test_a_miss_is_reported():
-    inputs = target.make({"seeds": 3}, 0)
-    frozen = target.thunk(LOGISTIC, lambda p: torch.optim.SGD(p, lr=0.0), inputs)()
-    evidence = bb.Evidence(output=frozen, inputs=inputs, params={"seeds": 3}, calls=1)
-    assert "missed 95% in 3 of 3 runs" in target.check(LOGISTIC, evidence)
-    metrics = target.metrics(LOGISTIC, frozen)
-    assert metrics["hits"] == 0.0
-    assert metrics["steps"] == math.inf
-
-
-def test_an_accuracy_that_the_weights_do_not_have_is_found():
-    inputs = target.make({"seeds": 2}, 0)
-    output = target.thunk(LOGISTIC, target.RACERS[0].maker(LOGISTIC), inputs)()
-    params = {"seeds": 2}
-    better = {**output, "accuracy": output["accuracy"] + 0.02}
-    evidence = bb.Evidence(output=better, inputs=inputs, params=params, calls=1)
-    assert "gets 9" in target.check(LOGISTIC, evidence)
-    fewer = {name: value[:1] for name, value in output.items()}
-    evidence = bb.Evidence(output=fewer, inputs=inputs, params=params, calls=1)
-    assert "1 models for 2 seeds" in target.check(LOGISTIC, evidence)
-
-
-def test_the_split_is_stratified_and_fixed():
-    train_x, train_y, test_x, test_y = target.digits()
-    assert train_x.shape == (1437, 64) and test_x.shape == (360, 64)
-    share = torch.bincount(test_y).double() / torch.bincount(torch.cat([train_y, test_y]))
-    assert (share - 360 / 1797).abs().max() < 0.005
-
-
-def test_without_scikit_learn_the_races_are_unavailable(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    optional.cache_clear()
-    try:
-        for item in target.implementations():
-            assert "scikit-learn" in item.unavailable({"seeds": 3})
-    finally:
-        optional.cache_clear()

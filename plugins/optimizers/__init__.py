@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import benchbench as bb
-from benchbench_plugins.optimizers import step, target
+from benchbench_plugins.optimizers import embedding, matrices, quasi_newton, step, target, ways
+
+_PARTS = (step, matrices, embedding, quasi_newton, target, ways)
 
 
 @bb.hookimpl
 def benchbench_workloads() -> Iterator[bb.Workload]:
     """Every workload of the kind."""
-    yield from step.workloads()
-    yield from target.workloads()
+    for part in _PARTS:
+        yield from part.workloads()
 
 
 @bb.hookimpl
 def benchbench_implementations() -> Iterator[bb.Implementation]:
     """Every contender of the kind."""
-    yield from step.implementations()
-    yield from target.implementations()
+    for part in _PARTS:
+        yield from part.implementations()

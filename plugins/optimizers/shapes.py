@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchbench.errors import suggestion
+
 Shape = tuple[int, ...]
 
 
@@ -53,7 +55,21 @@ def parameter_list(name: str) -> list[Shape]:
         return [(64 << 20,)]
     if name == "1000x1k":
         return [(1024,)] * 1000
-    raise ValueError(f"no parameter list is called {name!r}; there are {', '.join(NAMES)}")
+    if name in BLOCKS:
+        return blocks(*BLOCKS[name])
+    known = (*NAMES, *BLOCKS)
+    raise ValueError(
+        f"no parameter list is called {name!r}; there are {', '.join(known)}."
+        f"{suggestion(name, known)}"
+    )
+
+
+def blocks(width: int, count: int) -> list[Shape]:
+    """The matrices of ``count`` transformer blocks: four of attention, two of the inner layer."""
+    inner = 4 * width
+    return [*[(width, width)] * 4, (inner, width), (width, inner)] * count
 
 
 NAMES = ("resnet50", "resnet18", "one-64M", "1000x1k")
+BLOCKS = {"blocks-128x4": (128, 4), "blocks-256x2": (256, 2)}
+"""Matrices only, by name: width and number of blocks."""
