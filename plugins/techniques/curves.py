@@ -98,15 +98,19 @@ class Watch:
             self._best = {name: t.clone() for name, t in self._model.state_dict().items()}
         return len(self.held_out) - 1 - best >= self._patience
 
-    def finish(self) -> None:
-        """Go back to the best epoch where that was asked for."""
+    def finish(self) -> int:
+        """Go back to the best epoch where that was asked for; returns the epochs that were made."""
+        made = len(self.held_out)
         if self._rewind:
             self._model.load_state_dict(self._best)
+            best = min(range(made), key=self.held_out.__getitem__)
+            del self.training[best + 1 :], self.held_out[best + 1 :]
+        return made
 
 
 def _builder(patience: int, *, rewind: bool) -> Callable[[Any], bb.Thunk]:
     def build(inputs: Any) -> bb.Thunk:
-        def one(seed: int) -> tuple[nn.Module, Watch]:
+        def one(seed: int) -> tuple[nn.Module, Watch, int]:
             model = network(seed, WIDTH)
             watch = Watch(model, inputs, patience, rewind=rewind)
             train(
@@ -119,19 +123,19 @@ def _builder(patience: int, *, rewind: bool) -> Callable[[Any], bb.Thunk]:
                 rate=0.1,
                 after_epoch=watch,
             )
-            watch.finish()
-            return model, watch
+            return model, watch, watch.finish()
 
         def call() -> dict[str, Any]:
             with quietly():
                 found = [one(seed) for seed in inputs.seeds]
                 return {
                     "accuracy": torch.tensor(
-                        [accuracy(model, inputs) for model, _ in found], dtype=torch.float64
+                        [accuracy(model, inputs) for model, _, _ in found], dtype=torch.float64
                     ),
-                    "weights": torch.stack([state_of(model) for model, _ in found]),
-                    "training": [torch.tensor(watch.training) for _, watch in found],
-                    "held_out": [torch.tensor(watch.held_out) for _, watch in found],
+                    "weights": torch.stack([state_of(model) for model, _, _ in found]),
+                    "epochs": torch.tensor([made for _, _, made in found]),
+                    "training": [torch.tensor(watch.training) for _, watch, _ in found],
+                    "held_out": [torch.tensor(watch.held_out) for _, watch, _ in found],
                 }
 
         return call
@@ -140,15 +144,14 @@ def _builder(patience: int, *, rewind: bool) -> Callable[[Any], bb.Thunk]:
 
 
 def metrics(output: Mapping[str, Any], reference: Any) -> dict[str, float]:
-    """Mean accuracy on test rows and mean epochs; share of runs that end overfitting."""
-    lengths = [len(curve) for curve in output["training"]]
+    """Mean accuracy on test rows and mean epochs; share of runs whose model is overfitted."""
     words = [
         verdict(training.tolist(), held.tolist())
         for training, held in zip(output["training"], output["held_out"], strict=True)
     ]
     return {
         "accuracy": float(output["accuracy"].mean()),
-        "epochs": sum(lengths) / len(lengths),
+        "epochs": float(output["epochs"].double().mean()),
         "overfitting": words.count("overfitting") / len(words),
     }
 

@@ -10,6 +10,7 @@ controls. What it takes to find the ticket is not in the time; it is one dense t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -196,7 +197,9 @@ def _as_dense(inputs: Any) -> bb.Thunk:
 
 
 def _as_csr(inputs: Any) -> bb.Thunk:
-    layers = [(weight.to_sparse_csr(), bias) for weight, bias in _layers(inputs)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that its API may change
+        layers = [(weight.to_sparse_csr(), bias) for weight, bias in _layers(inputs)]
     return lambda: forward(inputs.x, layers)
 
 
