@@ -17,14 +17,14 @@ from hypothesis import given, settings, strategies as st
 
 from benchbench.cli import main
 from benchbench.doctor import sharing
-from benchbench.files import Files, listed, processors
 from benchbench.doctor.findings import Rule, finding
-from benchbench.groups import limits
 from benchbench.doctor.nvml import graphics
 from benchbench.doctor.place import Machine, here
 from benchbench.doctor.probe import Core, Probe, probe
 from benchbench.doctor.render import render_json, render_markdown, render_text
 from benchbench.doctor.rules import RULES, diagnose
+from benchbench.files import Files, listed, processors
+from benchbench.groups import limits
 
 CPU = "sys/devices/system/cpu"
 GROUPS = "sys/fs/cgroup"

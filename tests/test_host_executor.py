@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from host_kernels import Executor, compile_library, pointer
 
 from benchbench.native_recipe import compiler
-from host_kernels import Executor, compile_library, pointer
 
 pytestmark = pytest.mark.skipif(
     compiler() is None or sys.platform == "win32", reason="needs a C++ compiler"
