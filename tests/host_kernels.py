@@ -1,4 +1,4 @@
-"""CUDA sources compiled for the host executor, loaded through ctypes, with arrays in guarded memory.
+"""CUDA sources compiled for the host executor, loaded through ctypes; arrays in guarded memory.
 
 A library is compiled once for its text and flags and kept in pytest's cache.
 """
