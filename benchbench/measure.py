@@ -291,6 +291,7 @@ def take_passes(
                 one(entrant, -1)
                 if entrant.samples:
                     entrant.samples.pop()  # taken for the audit alone, outside the passes
+                    ledger.unnote(entrant)
     finally:
         meter.close()
 

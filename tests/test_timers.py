@@ -246,6 +246,15 @@ def test_a_slow_machine_ends_the_case_at_the_least_number_of_passes():
     assert len(slow.samples) == 4 and taken == ["a"]
 
 
+def test_audits_after_a_case_that_ended_early_blame_nobody():
+    many = [entrant(name) for name in "abcd"]
+    for slow in many:
+        slow.thunk = lambda: 5.0  # it took 0.01 s in warm-up
+    taken = run(many, Settings(budget=1.0))
+    assert sorted(taken) == ["a", "b", "c", "d"]
+    assert [(e.status, e.reason, len(e.samples)) for e in many] == [("ok", "", 2)] * 4
+
+
 def test_one_that_fails_on_the_way_leaves_the_others_aligned():
     bad, good = entrant("bad"), entrant("good")
     calls = []
