@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from benchbench import fused, native, native_recipe
+from benchbench import fused, native
 
 HALVES = (torch.bfloat16, torch.float16)
 DTYPES = (torch.float32, *HALVES)
@@ -135,7 +135,7 @@ def test_no_less_exact_than_eager(isa, name, dtype):
     for inside in (core, ~core):
         ours = ulps(operator(name)(x), reference, dtype, 2e-30)[inside]
         eager = ulps(EAGER[name](x), reference, dtype, 2e-30)[inside]
-        assert ours.max() <= max(eager.max().item(), 2.3)
+        assert ours.max() <= max(eager.max().item(), 1.0 if name == "tanh" else 2.3)
         assert ours.mean() <= eager.mean() + 0.02
 
 
@@ -480,24 +480,6 @@ print({line.split()[-1] for line in lines if "omp" in line.rpartition("/")[2]})
     found = in_a_fresh_process(code)
     assert found.returncode == 0, found.stderr
     assert len(ast.literal_eval(found.stdout.strip())) == 1
-
-
-@pytest.mark.parametrize("unit", ["kernels_avx2", "kernels_avx512"])
-def test_vector_units_export_their_table_alone(tmp_path, unit):
-    """A weak symbol of theirs could be the copy that the linker keeps for all units."""
-    plan = native_recipe.recipe()
-    (found,) = [u for u in plan.units if u.source.stem == unit]
-    # Unoptimised, so that nothing is hidden by having been inlined.
-    compiled = tmp_path / "unit.o"
-    subprocess.run([*found.command, "-O0", "-c", found.source, "-o", compiled], check=True)
-    listing = subprocess.run(
-        ["nm", "--demangle", "--defined-only", "--extern-only", compiled],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    names = [line.split(maxsplit=2)[2] for line in listing.splitlines()]
-    assert names == [f"benchbench::{unit.removeprefix('kernels_')}::table"]
 
 
 # ---- functions and modules for users ----

@@ -37,6 +37,45 @@ PAIRS = (
     (nn.Tanh, modules.Tanh, {}, (5, 12)),
     (nn.Sigmoid, modules.Sigmoid, {}, (5, 12)),
     (nn.Softmax, modules.Softmax, {"dim": 1}, (5, 12, 3)),
+    (nn.Softplus, modules.Softplus, {}, (5, 12)),
+    (nn.Softplus, modules.Softplus, {"beta": 2.0, "threshold": 3.0}, (5, 12)),
+    (nn.LogSigmoid, modules.LogSigmoid, {}, (5, 12)),
+    (nn.ELU, modules.ELU, {}, (5, 12)),
+    (nn.ELU, modules.ELU, {"alpha": 0.5}, (5, 12)),
+    (nn.SELU, modules.SELU, {}, (5, 12)),
+    (nn.Mish, modules.Mish, {}, (5, 12)),
+    (nn.Hardswish, modules.Hardswish, {}, (5, 12)),
+    (nn.LeakyReLU, modules.LeakyReLU, {"negative_slope": 0.2}, (5, 12)),
+    (nn.PReLU, modules.PReLU, {}, (5, 12)),
+    (nn.PReLU, modules.PReLU, {"num_parameters": 6}, (5, 6, 4, 3)),
+    (nn.GroupNorm, modules.GroupNorm, {"num_groups": 3, "num_channels": 6}, (5, 6, 4, 3)),
+    (
+        nn.GroupNorm,
+        modules.GroupNorm,
+        {"num_groups": 2, "num_channels": 6, "affine": False, "eps": 1e-3},
+        (5, 6, 4),
+    ),
+    (nn.InstanceNorm1d, modules.InstanceNorm1d, {"num_features": 6}, (5, 6, 4)),
+    (nn.InstanceNorm1d, modules.InstanceNorm1d, {"num_features": 6, "affine": True}, (6, 4)),
+    (
+        nn.InstanceNorm2d,
+        modules.InstanceNorm2d,
+        {"num_features": 6, "affine": True, "track_running_stats": True},
+        (5, 6, 4, 3),
+    ),
+    (
+        nn.InstanceNorm3d,
+        modules.InstanceNorm3d,
+        {"num_features": 6, "track_running_stats": True, "momentum": 0.5},
+        (2, 6, 4, 3, 2),
+    ),
+    (nn.LocalResponseNorm, modules.LocalResponseNorm, {"size": 3}, (2, 6, 4, 3)),
+    (
+        nn.LocalResponseNorm,
+        modules.LocalResponseNorm,
+        {"size": 4, "alpha": 0.1, "beta": 0.5, "k": 2.0},
+        (2, 6, 4),
+    ),
 )
 
 
@@ -78,6 +117,46 @@ def test_state_goes_both_ways_and_copies_survive(theirs, ours, arguments, shape)
     for copied in (copy.deepcopy(other), pickle.loads(pickle.dumps(other))):
         assert type(copied) is ours
         torch.testing.assert_close(copied(x), expected)
+
+
+@pytest.mark.parametrize(("theirs", "ours", "arguments", "shape"), PAIRS)
+def test_a_module_compiles_to_one_graph(theirs, ours, arguments, shape):
+    torch._dynamo.reset()
+    plain, traced = randomize(ours(**arguments)), randomize(ours(**arguments))
+    compiled = torch.compile(traced, fullgraph=True, backend="aot_eager")
+    for step in range(2):
+        x, y = (random(*shape, seed=step).requires_grad_() for _ in range(2))
+        a, b = plain(x), compiled(y)
+        torch.testing.assert_close(b, a)
+        a.square().sum().backward()
+        b.square().sum().backward()
+        torch.testing.assert_close(y.grad, x.grad)
+    torch.testing.assert_close(traced.state_dict(), plain.state_dict())
+    for p, q in zip(plain.parameters(), traced.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad)
+
+
+@pytest.mark.parametrize(("theirs", "ours", "arguments", "shape"), PAIRS)
+def test_a_module_under_autocast(theirs, ours, arguments, shape):
+    """Bfloat16 from a layer before it, float32 parameters: as torch's module, and no less exact."""
+    one, other = randomize(theirs(**arguments)), randomize(ours(**arguments))
+    exact = randomize(theirs(**arguments)).double()
+    mix = nn.Linear(shape[-1], shape[-1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        x = mix(random(*shape))
+        assert x.dtype is torch.bfloat16
+        y = other(x)
+        expected = one(x)
+    assert y.dtype in (torch.bfloat16, expected.dtype)
+    wide = x.detach().double().requires_grad_()
+    truth = exact(wide)
+    scale = truth.abs().max() * torch.finfo(torch.bfloat16).eps
+    assert (y - truth).abs().max() <= max((expected - truth).abs().max(), scale)
+    y.float().square().sum().backward()
+    assert mix.weight.grad.isfinite().all()
+    for parameter in other.parameters():
+        assert parameter.grad.dtype is torch.float32
+        assert parameter.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("dimensions", (1, 2, 3))
@@ -230,9 +309,37 @@ def test_subclasses_with_their_own_meaning_are_left():
     assert not fused.swap(model).replaced
 
 
-def test_what_works_in_place_is_left_with_the_reason():
-    report = fused.swap(nn.Sequential(nn.SiLU(inplace=True)))
+@pytest.mark.parametrize("kind", [nn.SiLU, nn.ELU, nn.SELU, nn.Mish, nn.Hardswish, nn.LeakyReLU])
+def test_what_works_in_place_is_left_with_the_reason(kind):
+    report = fused.swap(nn.Sequential(kind(inplace=True)))
     assert report.left == {"0": "works in place"}
+    x, y = random(3, 4), random(3, 4)
+    ours = getattr(modules, kind.__name__)(inplace=True)
+    assert ours(x) is x
+    torch.testing.assert_close(x, kind()(y))
+
+
+@pytest.mark.parametrize(("theirs", "ours", "arguments", "shape"), PAIRS)
+def test_swap_knows_every_module(theirs, ours, arguments, shape):
+    model = nn.Sequential(randomize(theirs(**arguments)), nn.Identity())
+    twin = copy.deepcopy(model)
+    assert fused.swap(twin).replaced == {"0": ours.__name__}
+    assert type(twin[0]) is ours
+    assert [*twin.state_dict()] == [*model.state_dict()]
+    x = random(*shape)
+    torch.testing.assert_close(twin(x), model(x))
+    for copied in (copy.deepcopy(twin), pickle.loads(pickle.dumps(twin))):
+        torch.testing.assert_close(copied.eval()(x), model.eval()(x))
+
+
+def test_every_name_of_the_package_is_there():
+    assert set(fused.__all__) <= set(dir(fused))
+    for name in fused.__all__:
+        assert getattr(fused, name) is not None
+    tables = {**swapping.NORMS, **swapping.ACTIVATIONS, **swapping.WITH_RELU}
+    assert all(getattr(fused, ours.__name__) is ours for ours in tables.values())
+    with pytest.raises(AttributeError, match=r"'layer_nrom'.*Did you mean 'layer_norm'"):
+        fused.layer_nrom  # noqa: B018
 
 
 class Twice(nn.Sequential):

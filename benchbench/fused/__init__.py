@@ -145,7 +145,10 @@ def __getattr__(name: str) -> Any:
     elif name in _HOME:
         value = getattr(importlib.import_module(f"benchbench.fused.{_HOME[name]}"), name)
     else:
-        raise AttributeError(f"module 'benchbench.fused' has no attribute {name!r}")
+        from benchbench.errors import suggestion
+
+        hint = "" if name.startswith("__") else suggestion(name, __all__)
+        raise AttributeError(f"module 'benchbench.fused' has no attribute {name!r}.{hint}")
     globals()[name] = value
     return value
 

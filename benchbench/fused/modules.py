@@ -182,11 +182,11 @@ class _FusedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _fused(self, input: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
-        momentum = 0.0 if self.momentum is None else self.momentum
+        momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-            if self.momentum is None:  # cumulative average
-                momentum = 1.0 / float(self.num_batches_tracked)
+            if self.momentum is None:  # cumulative average; a number would break a traced graph
+                momentum = 1.0 / self.num_batches_tracked
         # Without running statistics, evaluation uses those of the batch, as torch does.
         training = self.training or (self.running_mean is None and self.running_var is None)
         keeps = not self.training or self.track_running_stats

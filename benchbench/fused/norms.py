@@ -183,7 +183,7 @@ def _batch_norm(
     weight: Tensor | None,
     bias: Tensor | None,
     training: bool,
-    momentum: float,
+    momentum: float | Tensor,
     eps: float,
     relu: bool,
 ) -> Tensor:
@@ -200,8 +200,8 @@ def _batch_norm(
     )
     if training and input.numel() > 0:
         with torch.no_grad():
-            if running_mean is not None:
-                running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            if running_var is not None:
-                running_var.lerp_(variance.to(running_var.dtype), momentum)
+            for running, found in ((running_mean, mean), (running_var, variance)):
+                if running is not None:
+                    share = momentum.to(running.dtype) if isinstance(momentum, Tensor) else momentum
+                    running.lerp_(found.to(running.dtype), share)
     return output

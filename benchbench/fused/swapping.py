@@ -30,6 +30,11 @@ NORMS: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm1d: modules.BatchNorm1d,
     nn.BatchNorm2d: modules.BatchNorm2d,
     nn.BatchNorm3d: modules.BatchNorm3d,
+    nn.GroupNorm: modules.GroupNorm,
+    nn.InstanceNorm1d: modules.InstanceNorm1d,
+    nn.InstanceNorm2d: modules.InstanceNorm2d,
+    nn.InstanceNorm3d: modules.InstanceNorm3d,
+    nn.LocalResponseNorm: modules.LocalResponseNorm,
 }
 ACTIVATIONS: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.Sigmoid: modules.Sigmoid,
@@ -37,6 +42,14 @@ ACTIVATIONS: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.GELU: modules.GELU,
     nn.SiLU: modules.SiLU,
     nn.Softmax: modules.Softmax,
+    nn.Softplus: modules.Softplus,
+    nn.LogSigmoid: modules.LogSigmoid,
+    nn.ELU: modules.ELU,
+    nn.SELU: modules.SELU,
+    nn.Mish: modules.Mish,
+    nn.Hardswish: modules.Hardswish,
+    nn.LeakyReLU: modules.LeakyReLU,
+    nn.PReLU: modules.PReLU,
 }
 """A lone ReLU is left: torch's is at the limit of the memory already."""
 
@@ -80,9 +93,9 @@ def swap(
 
     Args:
         model: any module; its own class is changed too when it is one of ours.
-        norms: replace layer, RMS and batch norms.
-        activations: replace sigmoid, tanh, GELU, SiLU and softmax. Those that work in place are
-            left: the model asked for it to save memory.
+        norms: replace layer, RMS, batch, group, instance and local response norms.
+        activations: replace those of ``ACTIVATIONS``. Modules that work in place are left: the
+            model asked for it to save memory.
         fuse: let batch norms take over the ReLU (and in torchvision's residual blocks the addition)
             that follows, where that can be shown to be the same; the ReLU becomes an identity.
         replacements: for exact types of your own choice, a function from the module to what takes

@@ -289,6 +289,7 @@ struct Group : torch::autograd::Function<Group> {
     context->save_for_backward({input, unwrap(weight), unwrap(bias), mean, rstd});
     context->saved_data["groups"] = groups;
     context->mark_non_differentiable({mean, rstd, variance});
+    context->set_materialize_grads(false);  // or zeros would be made for the statistics
     return {y, mean, rstd, variance};
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
@@ -296,6 +297,7 @@ struct Group : torch::autograd::Function<Group> {
         typed_operator<GroupGradient(const Tensor&, const Tensor&, int64_t, const OptionalTensor&,
                                      const Tensor&, const Tensor&, bool)>(
             "benchbench::group_norm_backward");
+    if (!grads[0].defined()) return {Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
     const auto saved = context->get_saved_variables();
     const Tensor &weight = saved[1], &bias = saved[2];
     auto [dx, dw, db] = op.call(grads[0], saved[0], context->saved_data["groups"].toInt(),

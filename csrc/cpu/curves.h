@@ -18,14 +18,27 @@
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
+// Without a beta there is nothing to divide by.
+struct UnitSoftplus {
+  double beta, threshold;
+  template <class V>
+  inline V value(V x) const {
+    const V y = maximum(splat<V>(0.0), x) + log_one_plus_exponential(-absolute(x));
+    return x > splat<V>(threshold) ? x : y;
+  }
+  template <class V>
+  inline V slope(V x) const {
+    return x > splat<V>(threshold) ? splat<V>(1.0) : logistic(x);
+  }
+};
+
 struct Softplus {
   double beta, threshold;
   template <class V>
   inline V value(V x) const {
     const V z = x * splat<V>(beta);
-    const V small = log_one_plus_exponential(-absolute(z));
-    const V y = (maximum(splat<V>(0.0), z) + small) / splat<V>(beta);
-    return z > splat<V>(threshold) ? x : y;
+    const V y = maximum(splat<V>(0.0), z) + log_one_plus_exponential(-absolute(z));
+    return z > splat<V>(threshold) ? x : y / splat<V>(beta);
   }
   template <class V>
   inline V slope(V x) const {
@@ -100,7 +113,7 @@ struct HardSwish {
   }
   template <class V>
   inline V slope(V x) const {
-    const V middle = x / splat<V>(3.0) + splat<V>(0.5);
+    const V middle = (x + splat<V>(1.5)) * splat<V>(1.0 / 3.0);  // exact where it crosses zero
     const V right = x >= splat<V>(3.0) ? splat<V>(1.0) : middle;
     return x <= splat<V>(-3.0) ? splat<V>(0.0) : right;
   }
@@ -181,7 +194,7 @@ static void slope_rows_backward(const T* dy, const T* x, const typename Element<
 template <class Body>
 static inline void for_curve(Curve kind, double a, double b, Body body) {
   switch (kind) {
-    case Curve::softplus: return body(Softplus{a, b});
+    case Curve::softplus: return a == 1 ? body(UnitSoftplus{a, b}) : body(Softplus{a, b});
     case Curve::log_sigmoid: return body(LogSigmoid{});
     case Curve::elu: return body(Elu{a, b});
     case Curve::mish: return body(Mish{});

@@ -4,8 +4,9 @@
 //
 // Moments and sums take a strip of channels, a few vectors wide, down all rows of the call: the sums
 // stay in registers and every cache line is read once. They are drained into double every PIXELS
-// rows. The pivot of the moments is the mean of the call's first rows. Apply and gradient walk rows,
-// the last one first, with their coefficients in L1.
+// rows; those of float32's gradients, which become results, are in double from the start, where their
+// terms are exact. The pivot of the moments is the mean of the call's first rows. Apply and gradient
+// walk rows, the last one first, with their coefficients in L1.
 #pragma once
 
 #include "cpu/batch_norm.h"
@@ -16,6 +17,7 @@ namespace {  // internal linkage: no symbol of a vector unit is weak
 constexpr int64_t PIXELS = 32;
 constexpr int64_t HEAD = 16;  // rows whose mean is the pivot
 constexpr int STRIP = 4;      // vectors
+constexpr int WIDE_STRIP = 2;  // of sums in double, which take twice the registers
 
 template <class T>
 static inline int64_t lanes_of(Whole) {
@@ -26,38 +28,67 @@ static inline int64_t lanes_of(Part part) {
   return part.count;
 }
 
-// Calls body(channel, vectors, tag) for each strip of channels [c0, c1): strips of STRIP vectors,
-// then single ones; `vectors` is a constant by its type.
+// Calls body(channel, vectors, tag) for each strip of channels [c0, c1): strips of M vectors, then
+// single ones; `vectors` is a constant by its type.
 template <int N>
 struct Count {
   static constexpr int value = N;
 };
-template <class T, class Body>
+template <class T, int M = STRIP, class Body>
 static inline void strips(int64_t c0, int64_t c1, Body body) {
   constexpr int64_t width = Element<T>::WIDTH;
   int64_t c = c0;
-  for (; c + STRIP * width <= c1; c += STRIP * width) body(c, Count<STRIP>{}, Whole{});
+  for (; c + M * width <= c1; c += M * width) body(c, Count<M>{}, Whole{});
   for (; c + width <= c1; c += width) body(c, Count<1>{}, Whole{});
   if (c < c1) body(c, Count<1>{}, Part{c1 - c});
 }
 
-// Two sums for each channel of a strip.
-template <int N, class T>
-struct StripSums {
+// A vector of sums. drain() moves it into `total`, one double a lane.
+template <class T>
+struct LaneSums {
   using V = typename Element<T>::V;
-  static constexpr int64_t WIDTH = Element<T>::WIDTH;
-  V lanes[2][N] = {};
-  double total[2][N * WIDTH] = {};
-
-  inline void drain() {
-    for (int s = 0; s < 2; ++s)
-      for (int v = 0; v < N; ++v) {
-        typename Element<T>::Sum values[WIDTH];
-        std::memcpy(values, &lanes[s][v], sizeof values);
-        for (int64_t i = 0; i < WIDTH; ++i) total[s][v * WIDTH + i] += values[i];
-        lanes[s][v] = V{};
-      }
+  V lanes = V{};
+  inline void add(V a) { lanes += a; }
+  inline void add_product(V a, V b) { lanes += a * b; }
+  inline void drain(double* total) {
+    typename Element<T>::Sum values[Element<T>::WIDTH];
+    std::memcpy(values, &lanes, sizeof values);
+    for (int64_t i = 0; i < Element<T>::WIDTH; ++i) total[i] += values[i];
+    lanes = V{};
   }
+};
+
+// The same of floats in double, where a product of two is exact.
+struct WideLaneSums {
+  typedef float Half __attribute__((vector_size(2 * LANES)));
+  typedef double D __attribute__((vector_size(4 * LANES)));
+  struct Halves {
+    Half part[2];
+  };
+  D lanes[2] = {};
+  static inline D wide(F v, int part) {
+    return __builtin_convertvector(bits<Halves>(v).part[part], D);
+  }
+  inline void add(F a) {
+    for (int part = 0; part < 2; ++part) lanes[part] += wide(a, part);
+  }
+  inline void add_product(F a, F b) {
+    for (int part = 0; part < 2; ++part) lanes[part] += wide(a, part) * wide(b, part);
+  }
+  inline void drain(double* total) {
+    double values[LANES];
+    std::memcpy(values, lanes, sizeof values);
+    for (int64_t i = 0; i < LANES; ++i) total[i] += values[i];
+    lanes[0] = lanes[1] = D{};
+  }
+};
+
+// Two sums for each channel of a strip of N vectors.
+template <int N, class T, class Sums = LaneSums<T>>
+struct StripSums {
+  static constexpr int64_t WIDTH = Element<T>::WIDTH;
+  Sums sums[2][N];
+  double total[2][N * WIDTH] = {};
 
   // body(row, vector, first, second) adds the terms of one vector of one row.
   template <class Body>
@@ -65,8 +96,9 @@ struct StripSums {
     for (int64_t begin = first; begin < last; begin += PIXELS) {
       const int64_t end = last - begin < PIXELS ? last : begin + PIXELS;
       for (int64_t row = begin; row < end; ++row)
-        for (int v = 0; v < N; ++v) body(row, v, lanes[0][v], lanes[1][v]);
-      drain();
+        for (int v = 0; v < N; ++v) body(row, v, sums[0][v], sums[1][v]);
+      for (int s = 0; s < 2; ++s)
+        for (int v = 0; v < N; ++v) sums[s][v].drain(total[s] + v * WIDTH);
     }
   }
 };
@@ -86,10 +118,10 @@ static void pixel_moments(const T* x, int64_t channels, int64_t first, int64_t l
       for (int v = 0; v < N; ++v) pivot[v] += load(from + row * channels + v * width, tag);
     for (int v = 0; v < N; ++v) pivot[v] *= splat<V>(1.0 / static_cast<double>(head));
     StripSums<N, T> sums;
-    sums.add(first, last, [&](int64_t row, int v, V& one, V& two) {
+    sums.add(first, last, [&](int64_t row, int v, auto& one, auto& two) {
       const V d = load(from + row * channels + v * width, tag) - pivot[v];
-      one += d;
-      two += d * d;
+      one.add(d);
+      two.add_product(d, d);
     });
     const double n = static_cast<double>(last - first);
     for (int64_t i = 0; i < (N - 1) * width + lanes_of<T>(tag); ++i) {
@@ -130,7 +162,9 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
   const int64_t n = k.channels;
   const T *dy = static_cast<const T*>(k.dy), *x = static_cast<const T*>(k.x),
           *y = static_cast<const T*>(k.y);
-  strips<T>(c0, c1, [=](int64_t c, auto vectors, auto tag) {
+  constexpr bool wide = std::is_same_v<T, float>;
+  using Lanes = std::conditional_t<wide, WideLaneSums, LaneSums<T>>;
+  strips<T, wide ? WIDE_STRIP : STRIP>(c0, c1, [=](int64_t c, auto vectors, auto tag) {
     constexpr int N = decltype(vectors)::value;
     V m[N], a[N], b[N];
     for (int v = 0; v < N; ++v) {
@@ -138,14 +172,14 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
       a[v] = load(coefficients + n + c + v * width, tag);
       b[v] = load(coefficients + 2 * n + c + v * width, tag);
     }
-    StripSums<N, T> sums;
-    sums.add(first, last, [&](int64_t row, int v, V& one, V& two) {
+    StripSums<N, T, Lanes> sums;
+    sums.add(first, last, [&](int64_t row, int v, auto& one, auto& two) {
       const int64_t at = row * n + c + v * width;
       const V value = load(x + at, tag);
       const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
                                affine(value, m[v], a[v], b[v]), 0, tag);
-      one += g;
-      two += g * (value - m[v]);
+      one.add(g);
+      two.add_product(g, value - m[v]);
     });
     for (int64_t i = 0; i < (N - 1) * width + lanes_of<T>(tag); ++i) {
       sum[c + i] = sums.total[0][i];

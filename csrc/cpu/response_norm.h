@@ -63,6 +63,8 @@ static inline void for_power(double beta, Body body) {
   body(AnyPower{beta});
 }
 
+static_assert(RESPONSE_SCRATCH >= 2 * STRIP * LANES, "scratch holds two tables of the widest strip");
+
 // A table of vectors in scratch, `N` for each channel.
 template <class T, int N>
 struct Table {

@@ -1,0 +1,361 @@
+"""The CPU kernels beside the floor, eager and torch.compile, by benchbench itself.
+
+    python benchmarks/cpu_kernels.py                            every op
+    python benchmarks/cpu_kernels.py tanh layer_norm -t 2       two ops, two threads
+    python benchmarks/cpu_kernels.py --sizes cache calls --dtypes float32 --processes 5
+    python benchmarks/cpu_kernels.py --write benchmarks/results/cpu_kernels.txt   (or .json)
+
+A row for each op, direction, size class, dtype and number of threads: the time of a call, its
+multiple of the floor (a copy of the bytes that the op has to move, interleaved with it), its
+speed-up over eager and over torch.compile, its largest error beside eager's, and whether the goal
+of ``kernel_goals.py`` is met. Sizes: ``beyond`` the last-level cache, in ``cache`` (about 1 MiB),
+and ``calls`` of 16 to 4096 elements, where the way to the kernel counts. A row that misses its goal
+says what was measured of the reasons: page faults and system time of its calls, and the share of a
+call that an empty one takes. Each row costs about a second for each process and contender, and as
+much again where torch.compile has to compile first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kernel_goals import GOALS, Goal
+
+from benchbench import machine, store
+from benchbench.contract import Run, format_value
+from benchbench.stats import Row, figures, summarise
+
+SIZES = ("beyond", "cache", "calls")
+DIRECTIONS = {"forward": "forward", "both": "forward+backward"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Ops that take the same axes."""
+
+    kind: str
+    tasks: tuple[str, ...]
+    beyond: tuple[int, ...]
+    cache: tuple[int, ...]
+    calls: tuple[tuple[int, ...], ...] = ()
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    axes: tuple[tuple[str, str], ...] = ()
+    """Further axes and their values, as the command line takes them."""
+
+    def shapes(self, sizes: tuple[str, ...]) -> dict[str, str]:
+        """Shape as text to its size class."""
+        classes = {"beyond": (self.beyond,), "cache": (self.cache,), "calls": self.calls}
+        return {format_value(shape): size for size in sizes for shape in classes[size]}
+
+
+SMALL = ((1, 16), (4, 64), (16, 256))
+FAMILIES = (
+    Family(
+        kind="activations",
+        tasks=(
+            *("relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "softplus", "log_sigmoid"),
+            *("elu", "selu", "mish", "hardswish", "leaky_relu", "prelu"),
+            *("bias_relu", "bias_gelu", "bias_gelu_tanh", "bias_silu"),
+            *("swiglu", "geglu", "reglu"),
+        ),
+        beyond=(8192, 4096),
+        cache=(256, 1024),
+        calls=SMALL,
+    ),
+    Family(
+        kind="activations",
+        tasks=("softmax", "log_softmax"),
+        beyond=(65536, 512),
+        cache=(512, 512),
+        calls=SMALL,
+    ),
+    Family(
+        kind="normalizations",
+        tasks=("layer_norm", "rms_norm", "add_layer_norm", "add_rms_norm"),
+        beyond=(16384, 2048),
+        cache=(256, 1024),
+        calls=SMALL,
+    ),
+    Family(
+        kind="normalizations",
+        tasks=("batch_norm", "batch_norm_relu", "batch_norm_add_relu"),
+        beyond=(32, 256, 56, 56),
+        cache=(8, 64, 28, 28),
+        axes=(("layout", "nchw,channels_last"), ("mode", "train,eval")),
+    ),
+    Family(
+        kind="normalizations",
+        tasks=("group_norm", "instance_norm"),
+        beyond=(16, 320, 64, 64),
+        cache=(2, 320, 16, 16),
+        axes=(("layout", "nchw,channels_last"),),
+    ),
+    Family(
+        kind="normalizations",
+        tasks=("local_response_norm",),
+        beyond=(64, 256, 27, 27),
+        cache=(2, 64, 27, 27),
+        dtypes=("float32",),  # torch has no 16-bit kernel for it
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One row of the table."""
+
+    op: str
+    direction: str
+    size: str
+    shape: str
+    dtype: str
+    threads: int
+    status: str
+    """``ok``, or why there are no figures."""
+    microseconds: float | None = None
+    floor: float | None = None
+    eager: float | None = None
+    compiled: float | None = None
+    error: float | None = None
+    """Largest: ulp where the workload counts them, else relative."""
+    eager_error: float | None = None
+    goal: Goal | None = None
+    met: bool | None = None
+    why: str = ""
+    """What was measured of the reasons, where the goal is missed."""
+
+    def text(self) -> str:
+        """The row as the table shows it."""
+        asked = self.goal or Goal()
+
+        def beside(found: float | None, wanted: float | None) -> str:
+            shown = "-" if found is None else f"{found:.2f}"
+            return shown + (f" ({wanted:g})" if wanted is not None else "")
+
+        word = {None: "", True: "yes", False: "NO"}[self.met]
+        spent = "-" if self.microseconds is None else f"{self.microseconds:.1f}"
+        errors = "-" if self.error is None else f"{self.error:.2g} / {self.eager_error:.2g}"
+        tail = self.why if self.status == "ok" else self.status
+        return (
+            f"{self.op:<38} {self.direction:<8}{self.size:<7}{self.dtype:<9}{self.threads:>2} "
+            f"{spent:>10} {beside(self.floor, asked.floor):>12} "
+            f"{beside(self.eager, asked.eager):>12} {beside(self.compiled, asked.compile):>12} "
+            f"{errors:>18} {word:<4}{tail}"
+        ).rstrip()
+
+
+HEAD = (
+    f"{'op':<38} {'':<8}{'size':<7}{'dtype':<9}{'th':>2} {'us':>10} {'x floor':>12} "
+    f"{'over eager':>12} {'over compile':>12} {'error / eager':>18} goal"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What one run is asked for, as the command line takes it."""
+
+    patterns: list[str]
+    axes: dict[str, str]
+    contenders: list[str]
+
+
+def select(asked: argparse.Namespace, family: Family) -> Selection | None:
+    """The part of ``family`` that is asked for, or None."""
+    tasks = [task for task in family.tasks if not asked.ops or task in asked.ops]
+    shapes = family.shapes(tuple(asked.sizes))
+    dtypes = [dtype for dtype in asked.dtypes if dtype in family.dtypes]
+    if not (tasks and shapes and dtypes):
+        return None
+    directions = ",".join(DIRECTIONS[direction] for direction in asked.directions)
+    direct = ["fused-direct"] if family.calls and "calls" in asked.sizes else []
+    return Selection(
+        patterns=[f"{family.kind}/{task}" for task in tasks],
+        axes={
+            "shape": ",".join(shapes),
+            "dtype": ",".join(dtypes),
+            "direction": directions,
+            **dict(family.axes),
+        },
+        contenders=["compiled", "fused", *direct],
+    )
+
+
+def measure(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[Run, Family]]:
+    """A run for each family and number of threads."""
+    environment = {**os.environ, "BENCHBENCH_PLUGINS": "activations,normalizations"}
+    for threads in asked.threads:
+        for family in FAMILIES:
+            selection = select(asked, family)
+            if selection is None:
+                continue
+            command = [sys.executable, "-m", "benchbench", "run", *selection.patterns]
+            for axis, values in selection.axes.items():
+                command += ["-a", f"{axis}={values}"]
+            for contender in selection.contenders:
+                command += ["-c", contender]
+            command += ["--threads", str(threads), "-n", str(asked.processes)]
+            command += ["--budget", str(asked.budget), "--store", str(folder)]
+            done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL)
+            if done.returncode not in (0, 1):
+                raise SystemExit(f"failed with {done.returncode}: {' '.join(command)}")
+            yield store.read(store.find(folder, "last")), family
+
+
+def lines(run: Run, family: Family) -> Iterator[Line]:
+    """The table's rows of one run; those of ``fused``, and of ``fused-direct`` for small calls."""
+    sizes = family.shapes(SIZES)
+    times = {key: found.times for key, found in figures(run).items()}
+    rows = {(row.case, row.contender): row for row in summarise(run)}
+    threads = int(run.header["settings"]["threads"])
+    empty = statistics.median(p["floor"] for p in run.processes if p.get("floor")) or 0.0
+    for (case, contender), row in rows.items():
+        size = sizes.get(format_value(row.params["shape"]), "")
+        if not size or contender not in ("fused", "fused-direct"):
+            continue
+        if contender == "fused-direct" and (size != "calls" or row.status == "skipped"):
+            continue
+        yield _line(row, rows.get((case, row.baseline)), times, size, threads, empty)
+
+
+def _line(
+    row: Row,
+    eager: Row | None,
+    times: dict[tuple[str, str], tuple[float, ...]],
+    size: str,
+    threads: int,
+    empty: float,
+) -> Line:
+    more = [str(row.params[axis]) for axis in ("layout", "mode") if axis in row.params]
+    op = " ".join([row.workload.split("/")[1], *more])
+    direction = next(k for k, v in DIRECTIONS.items() if v == row.params["direction"])
+    dtype = str(row.params["dtype"])
+    goal = GOALS.get((op, direction, size, dtype)) if threads == 2 else None
+    line: dict[str, Any] = {
+        "op": op + (" (direct)" if row.contender == "fused-direct" else ""),
+        "direction": direction,
+        "size": size,
+        "shape": format_value(row.params["shape"]),
+        "dtype": dtype,
+        "threads": threads,
+        "goal": goal,
+    }
+    if row.status != "ok" or row.latency is None:
+        return Line(**line, status=f"{row.status}: {row.reason}", met=False if goal else None)
+    own, compiled = times[row.case, row.contender], times.get((row.case, "compiled"), ())
+    floor = 1 / row.roof_share.estimate if row.roof_share else None
+    over = 1 / row.ratio.estimate if row.ratio else None
+    over_compiled = None
+    if compiled and len(compiled) == len(own):
+        pairs = [a - b for a, b in zip(compiled, own, strict=True)]
+        over_compiled = math.exp(statistics.median(pairs))
+    met = goal.met(floor=floor, eager=over, compiled=over_compiled) if goal else None
+    return Line(
+        **line,
+        status="ok",
+        microseconds=row.latency.estimate * 1e6,
+        floor=floor,
+        eager=over,
+        compiled=over_compiled,
+        error=row.metrics.get("ulp", row.errors.get("max")),
+        eager_error=(eager.metrics if eager else {}).get("ulp", row.baseline_errors.get("max")),
+        met=met,
+        why="" if met is not False else _reasons(row, empty),
+    )
+
+
+def _reasons(row: Row, empty: float) -> str:
+    assert row.latency is not None
+    found = []
+    faults, system = row.signals.get("minor_faults", 0.0), row.signals.get("system", 0.0)
+    if faults >= 1:
+        found.append(f"{faults:.0f} page faults a call")
+    if system > 0.02:
+        found.append(f"{100 * system:.0f} % in the system")
+    share = empty / row.latency.estimate
+    if share > 0.02:
+        found.append(f"an empty call is {100 * share:.0f} % of it")
+    return "; ".join([*found, *row.notes])
+
+
+def heading(seconds: float) -> list[str]:
+    """What machine this is of, for the head of the recorded table."""
+    facts = machine.environment()
+    from benchbench import native
+
+    built = native.load().build_info()
+    shown = {
+        name: facts[name] for name in ("cpu", "usable_cores", "memory", "load") if name in facts
+    }
+    return [
+        f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, {seconds:.0f} s",
+        ", ".join(f"{name} {value}" for name, value in shown.items()),
+        f"torch {built['torch']}, {built['compiler']}, kernels for {built['instruction_set']}",
+        "Floor: a copy of the compulsory bytes in the same blocks. Speed-ups: above 1 is faster. "
+        "In brackets: the goal. Errors: the largest, in ulp for activations, else relative.",
+        "",
+    ]
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument(
+        "ops", nargs="*", help="such as tanh or batch_norm; every one when left out"
+    )
+    parser.add_argument("-t", "--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--directions", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS))
+    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument(
+        "--budget", type=float, default=0.3, help="Timed seconds a case and process."
+    )
+    parser.add_argument("--store", type=Path, help="Keep the runs here.")
+    parser.add_argument("--write", type=Path, help="The table too: .json, or text.")
+    asked = parser.parse_args(arguments)
+    known = {task for family in FAMILIES for task in family.tasks}
+    unknown = [op for op in asked.ops if op not in known]
+    if unknown:
+        parser.error(f"no op {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    return asked
+
+
+def main() -> None:
+    """Measure, print, write."""
+    asked = parse()
+    started = time.monotonic()
+    table: list[Line] = []
+    print(HEAD, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for run, family in measure(asked, asked.store or Path(folder)):
+            for line in lines(run, family):
+                table.append(line)
+                print(line.text(), flush=True)
+    judged = [line for line in table if line.met is not None]
+    summary = f"{sum(line.met or False for line in judged)} of {len(judged)} goals are met"
+    print(summary)
+    if asked.write is None:
+        return
+    head = heading(time.monotonic() - started)
+    if asked.write.suffix == ".json":
+        content = {"machine": head[:3], "lines": [asdict(line) for line in table]}
+        asked.write.write_text(json.dumps(content, indent=1) + "\n")
+    else:
+        text = [*head, HEAD, *(line.text() for line in table), "", summary]
+        asked.write.write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()

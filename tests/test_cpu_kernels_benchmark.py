@@ -1,0 +1,175 @@
+"""The kernels' benchmark: figures and goals from runs whose figures are known."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic import measured, result, run
+
+from benchbench.catalog import Description, describe
+from benchbench.contract import Settings, Work, format_value
+from benchbench.plan import plan
+from benchbench.plugins import LoaderOptions, load
+from benchbench.records import to_json
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+import cpu_kernels  # noqa: E402
+import kernel_goals  # noqa: E402
+
+ELEMENTWISE = cpu_kernels.FAMILIES[0]
+FACTORS = {"eager": 8.0, "compiled": 5.0, "fused": 1.0, "roof:copy": 0.95}
+
+
+def tanh_run(factors, *, shape=(8192, 4096), threads=2, **fields):
+    params = {
+        "shape": shape,
+        "dtype": "float32",
+        "direction": "forward",
+        "device": "cpu",
+    }
+    rows = measured(factors, workload="activations/tanh", params=params, base=1e-3, **fields)
+    return run(rows, settings=to_json(Settings(threads=threads)))
+
+
+def only(found):
+    (line,) = found
+    return line
+
+
+def test_figures_of_a_row():
+    line = only(cpu_kernels.lines(tanh_run(FACTORS), ELEMENTWISE))
+    assert (line.op, line.direction, line.size, line.threads) == ("tanh", "forward", "beyond", 2)
+    assert line.floor == pytest.approx(1 / 0.95, rel=0.02)
+    assert line.eager == pytest.approx(8, rel=0.02)
+    assert line.compiled == pytest.approx(5, rel=0.02)
+    assert line.error == pytest.approx(1e-7) and line.eager_error == pytest.approx(8e-7)
+    assert line.met is True
+    assert "(8)" in line.text() and line.text().endswith("yes")
+
+
+@pytest.mark.parametrize(
+    "slower", [{"roof:copy": 0.5}, {"eager": 4.0}, {"compiled": 3.0}], ids=lambda f: next(iter(f))
+)
+def test_each_part_of_a_goal_counts(slower):
+    found = tanh_run({**FACTORS, **slower}, signals={"minor_faults": 321.0, "system": 0.4})
+    line = only(cpu_kernels.lines(found, ELEMENTWISE))
+    assert line.met is False
+    assert "NO" in line.text()
+    assert "321 page faults a call" in line.why and "40 % in the system" in line.why
+
+
+def test_one_thread_has_no_goal_and_what_did_not_run_says_why():
+    line = only(cpu_kernels.lines(tanh_run(FACTORS, threads=1), ELEMENTWISE))
+    assert line.goal is None and line.met is None
+    rows = [r for r in tanh_run(FACTORS).results if r.contender not in ("fused", "compiled")]
+    wrong = [
+        result(
+            "fused",
+            process,
+            workload="activations/tanh",
+            params=rows[0].params,
+            status="wrong",
+            reason="error 1e-3 exceeds 1e-6",
+        )
+        for process in range(6)
+    ]
+    found = run([*rows, *wrong], settings=to_json(Settings(threads=2)))
+    line = only(cpu_kernels.lines(found, ELEMENTWISE))
+    assert line.met is False
+    assert "wrong: error 1e-3 exceeds 1e-6" in line.text()
+
+
+def test_what_was_not_measured_does_not_meet_a_goal():
+    line = only(cpu_kernels.lines(tanh_run({"eager": 8.0, "fused": 1.0}), ELEMENTWISE))
+    assert line.floor is None and line.compiled is None
+    assert line.met is False
+
+
+def test_small_calls_show_what_the_dispatcher_costs():
+    factors = {"eager": 1.1, "compiled": 9.0, "fused": 1.0, "fused-direct": 0.5}
+    found = list(
+        cpu_kernels.lines(tanh_run(factors, shape=(1, 16), work=Work(bytes=128.0)), ELEMENTWISE)
+    )
+    assert [line.op for line in found] == ["tanh", "tanh (direct)"]
+    assert found[1].eager == pytest.approx(2.2, rel=0.02)
+    big = tanh_run({**FACTORS, "fused-direct": 1.0})
+    assert only(cpu_kernels.lines(big, ELEMENTWISE)).op == "tanh"
+
+
+def test_goals_name_rows_that_are_measured():
+    ops = set()
+    for family in cpu_kernels.FAMILIES:
+        for task in family.tasks:
+            values = {axis: texts.split(",") for axis, texts in family.axes}
+            for layout in values.get("layout", [""]):
+                for mode in values.get("mode", [""]):
+                    ops.add(" ".join(part for part in (task, layout, mode) if part))
+    for op, direction, size, dtype in kernel_goals.GOALS:
+        assert op in ops
+        assert direction in cpu_kernels.DIRECTIONS
+        assert size in cpu_kernels.SIZES
+        assert dtype in (kernel_goals.F32, kernel_goals.BF16)
+
+
+def test_every_workload_with_a_kernel_is_in_a_family():
+    from benchbench_plugins import activations, normalizations
+
+    kernels = {
+        tuple(implementation.workload.split("/"))
+        for plugin in (activations, normalizations)
+        for implementation in plugin.benchbench_implementations()
+        if implementation.name == "fused"
+    }
+    listed = {(family.kind, task) for family in cpu_kernels.FAMILIES for task in family.tasks}
+    assert listed == kernels
+    for family in cpu_kernels.FAMILIES:
+        texts = family.shapes(cpu_kernels.SIZES)
+        assert format_value(family.beyond) in texts
+
+
+def test_what_it_asks_for_can_be_planned():
+    asked = cpu_kernels.parse(["--dtypes", "float32", "bfloat16"])
+    loaded = load(LoaderOptions(allowed=("activations", "normalizations")))
+    description = Description.from_json(describe(loaded))
+    for family in cpu_kernels.FAMILIES:
+        selection = cpu_kernels.select(asked, family)
+        axes = {axis: values.split(",") for axis, values in selection.axes.items()}
+        planned = plan(description, selection.patterns, axes=axes, contenders=selection.contenders)
+        points = math.prod(len(values) for values in axes.values())
+        assert len(planned) == points * len(selection.patterns)
+        assert all("fused" in case.contenders for case in planned)
+    one = cpu_kernels.parse(["gelu", "--sizes", "cache", "--dtypes", "float32"])
+    chosen = [s for family in cpu_kernels.FAMILIES if (s := cpu_kernels.select(one, family))]
+    assert [s.patterns for s in chosen] == [["activations/gelu"]]
+    assert chosen[0].axes["shape"] == "256x1024"
+    assert chosen[0].contenders == ["compiled", "fused"]
+
+
+def test_mistyped_ops_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        cpu_kernels.parse(["tahn"])
+    assert "tahn" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_real_table(tmp_path):
+    target = tmp_path / "table.json"
+    command = [sys.executable, BENCHMARKS / "cpu_kernels.py", "silu", "batch_norm", "-t", "1"]
+    command += ["--sizes", "cache", "--dtypes", "float32", "--directions", "forward"]
+    command += ["--processes", "1", "--budget", "0.02", "--write", target]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(target.read_text())
+    assert len(content["machine"]) == 3
+    assert {line["op"] for line in content["lines"]} == {
+        "silu",
+        *(f"batch_norm {a} {b}" for a in ("nchw", "channels_last") for b in ("train", "eval")),
+    }
+    for line in content["lines"]:
+        assert line["status"] == "ok"
+        assert line["floor"] > 0 and line["eager"] > 0 and line["compiled"] > 0
+    assert "goals are met" in done.stdout
