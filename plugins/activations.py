@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import benchbench as bb
-from benchbench_plugins import _functional as shared
+from benchbench_plugins import _activation_more as more, _functional as shared
 from benchbench_plugins._activation_tasks import TASKS, Task
 
 
@@ -77,6 +77,7 @@ def benchbench_workloads() -> Iterator[bb.Workload]:
     """A workload for each activation."""
     for task in TASKS:
         yield _workload(task)
+    yield from more.workloads(_workload)
 
 
 @bb.hookimpl
@@ -91,3 +92,4 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
             yield from shared.fused(task.workload, task.fused, direct=task.direct)
         for name, function in task.others:
             yield shared.functional(task.workload, name, function, inexact=task.others_inexact)
+    yield from more.implementations()

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import benchbench as bb
-from benchbench_plugins import _batch_norm, _functional as shared, _group_norm
+from benchbench_plugins import _batch_norm, _functional as shared, _group_norm, _norm_more
 
 ROWS = ((4096, 768), (4096, 1024), (2048, 4096), (2048, 8192), (4096, 769), (32, 128))
 LOCAL = ((8, 256, 27, 27), (8, 96, 55, 55))
@@ -224,6 +224,7 @@ def benchbench_workloads() -> Iterator[bb.Workload]:
         yield _workload(task)
     yield from _batch_norm.workloads()
     yield from _group_norm.workloads()
+    yield from _norm_more.workloads()
 
 
 @bb.hookimpl
@@ -240,3 +241,4 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
             yield shared.functional(task.workload, name, function, inexact=task.others_inexact)
     yield from _batch_norm.implementations()
     yield from _group_norm.implementations()
+    yield from _norm_more.implementations()

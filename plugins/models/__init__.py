@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import benchbench as bb
-from benchbench_plugins.models import judge, zoo
+from benchbench_plugins.models import gan, judge, zoo
 from benchbench_plugins.models.ways import WAYS, build, reference, unavailable
 from benchbench_plugins.models.zoo import MODELS, Model
 
@@ -56,7 +56,7 @@ def _training(model: Model) -> bb.Workload:
 def _presets(model: Model, quick: zoo.Points | None) -> dict[str, Any]:
     return {
         "quick": [quick] if quick is not None else [],
-        "standard": model.standard,
+        "standard": [model.standard] if model.standard is not None else [],
         "full": dict(model.axes),
     }
 
@@ -68,6 +68,7 @@ def benchbench_workloads() -> Iterator[bb.Workload]:
         yield _inference(model)
         if model.trainable:
             yield _training(model)
+    yield from gan.workloads()
 
 
 @bb.hookimpl
@@ -88,3 +89,4 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
                         presets=way.presets(model),
                         doc=way.doc,
                     )
+    yield from gan.implementations()

@@ -36,7 +36,9 @@ class Way:
 
     def presets(self, model: Model) -> tuple[str, ...] | None:
         """Compiling a large network takes longer than a quick look."""
-        return shared.SLOWER if self.compile and not model.compile_in_quick else None
+        if not self.compile or model.compile_in_quick:
+            return None
+        return shared.SLOWER if model.compile_in_standard else ("full",)
 
 
 WAYS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,52 +14,25 @@ from torch import Tensor, nn
 import benchbench as bb
 from benchbench_plugins._common import optional
 from benchbench_plugins.models.alexnet import AlexNet2012
+from benchbench_plugins.models.blocks import (
+    Block,
+    CausalBlock,
+    Recurrent,
+    RotaryBlock,
+    autoencoder,
+    mlp,
+)
 
 
-class LSTM(nn.Module):
-    """One LSTM layer over (batch, 64, 256), classes from the last state; hidden 256."""
+def torchvision_factory(name: str) -> Callable[[], nn.Module]:
+    """torchvision's network of that name, random weights, 1000 classes."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.LSTM(256, 256, batch_first=True)
-        self.head = nn.Linear(256, 10)
+    def factory() -> nn.Module:
+        from torchvision import models
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, 10)."""
-        return self.head(self.layer(x)[0][:, -1])  # type: ignore[no-any-return]
+        return getattr(models, name)(weights=None)  # type: ignore[no-any-return]
 
-
-class Block(nn.Module):
-    """A transformer block of BERT-base's size: width 768, 12 heads, inner width 3072, pre-norm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(768), nn.LayerNorm(768)
-        self.attention = nn.MultiheadAttention(768, 12, batch_first=True)
-        self.inner = nn.Sequential(nn.Linear(768, 3072), nn.GELU(), nn.Linear(3072, 768))
-        self.head = nn.Linear(768, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, 10) from (batch, 128, 768)."""
-        y = self.norm1(x)
-        x = x + self.attention(y, y, y, need_weights=False)[0]
-        x = x + self.inner(self.norm2(x))
-        return self.head(x.mean(1))  # type: ignore[no-any-return]
-
-
-def mlp() -> nn.Module:
-    """784-512-512-10 with layer norm and GELU."""
-    layers: list[nn.Module] = []
-    for inputs in (784, 512):
-        layers += [nn.Linear(inputs, 512), nn.LayerNorm(512), nn.GELU()]
-    return nn.Sequential(*layers, nn.Linear(512, 10))
-
-
-def resnet18() -> nn.Module:
-    """torchvision's, random weights, 1000 classes."""
-    from torchvision.models import resnet18 as factory
-
-    return factory(weights=None)  # type: ignore[no-any-return]
+    return factory
 
 
 Points = Mapping[str, tuple[int, ...]]
@@ -76,10 +49,12 @@ class Model:
     """Shape of the input at a point; the first dimension is the batch."""
     axes: Points
     quick: Points | None
-    standard: Points
+    standard: Points | None
     quick_training: Points | None = None
     classes: int = 10
-    """Of the targets; 0 for a regression to one number."""
+    """Of the targets; 0 for a regression."""
+    reconstructs: bool = False
+    """Whether a regression is to the input itself."""
     images: bool = False
     swappable: bool = True
     """Whether there are norms or activations to replace."""
@@ -90,6 +65,8 @@ class Model:
     needs: str = ""
     """An optional package."""
     compile_in_quick: bool = False
+    compile_in_standard: bool = True
+    """False where compiling takes a minute: a standard run has ten for everything."""
 
     def workload(self, *, training: bool) -> str:
         """The workload's name."""
@@ -180,12 +157,34 @@ MODELS = (
     Model(
         name="lstm",
         doc="LSTM, 64 steps, hidden size 256.",
-        factory=LSTM,
+        factory=partial(Recurrent, nn.LSTM),
         input=lambda p: (_number(p, "batch"), 64, 256),
         axes={"batch": (32, 1)},
         quick={"batch": (32,)},
         standard={"batch": (1, 32)},
         swappable=False,
+    ),
+    Model(
+        name="gru",
+        doc="GRU, 64 steps, hidden size 256.",
+        factory=partial(Recurrent, nn.GRU),
+        input=lambda p: (_number(p, "batch"), 64, 256),
+        axes={"batch": (32, 1)},
+        quick=None,
+        standard={"batch": (32,)},
+        swappable=False,
+        compile_in_standard=False,
+    ),
+    Model(
+        name="rnn",
+        doc="Elman's RNN with tanh, 64 steps, hidden size 256.",
+        factory=partial(Recurrent, nn.RNN),
+        input=lambda p: (_number(p, "batch"), 64, 256),
+        axes={"batch": (32, 1)},
+        quick=None,
+        standard={"batch": (32,)},
+        swappable=False,
+        compile_in_standard=False,
     ),
     Model(
         name="transformer-block",
@@ -195,6 +194,38 @@ MODELS = (
         axes={"batch": (4, 1, 32)},
         quick={"batch": (4,)},
         standard={"batch": (1, 4)},
+    ),
+    Model(
+        name="gpt2-block",
+        doc="A block of GPT-2: width 768, 12 heads, causal.",
+        factory=CausalBlock,
+        input=lambda p: (_number(p, "batch"), _number(p, "tokens"), 768),
+        axes={"batch": (1, 4), "tokens": (256, 1024)},
+        quick=None,
+        standard={"batch": (1,), "tokens": (256,)},
+        compile_in_standard=False,
+    ),
+    Model(
+        name="llama-block",
+        doc="A block like LLaMA's: RMS norm, rotary positions, SwiGLU; width 1024, 16 heads.",
+        factory=RotaryBlock,
+        input=lambda p: (_number(p, "batch"), _number(p, "tokens"), 1024),
+        axes={"batch": (1, 4), "tokens": (256, 1024)},
+        quick=None,
+        standard={"batch": (1,), "tokens": (256,)},
+        compile_in_standard=False,
+    ),
+    Model(
+        name="autoencoder",
+        doc="Autoencoder 64-32-8-32-64 with tanh.",
+        factory=autoencoder,
+        input=lambda p: (_number(p, "batch"), 64),
+        axes={"batch": (64, 1024)},
+        quick=None,
+        standard={"batch": (64,)},
+        classes=0,
+        reconstructs=True,
+        compile_in_standard=False,
     ),
     Model(
         name="alexnet-2012",
@@ -213,7 +244,7 @@ MODELS = (
     Model(
         name="resnet18",
         doc="torchvision's ResNet-18.",
-        factory=resnet18,
+        factory=torchvision_factory("resnet18"),
         input=_image,
         axes={"batch": (2, 8, 32), "size": (224, 64)},
         quick={"batch": (2,), "size": (224,)},
@@ -223,6 +254,34 @@ MODELS = (
         images=True,
         kinked=True,
         needs="torchvision",
+    ),
+    *(
+        Model(
+            name=name,
+            doc=doc,
+            factory=torchvision_factory(name.replace("-", "_")),
+            input=_image,
+            axes={"batch": (1, 8), "size": (224,)},
+            quick=None,
+            standard=standard,
+            classes=1000,
+            images=True,
+            kinked=True,
+            swappable=swappable,
+            trainable=trainable,
+            needs="torchvision",
+            compile_in_standard=False,
+        )
+        for name, doc, swappable, trainable, standard in (
+            ("alexnet", "torchvision's AlexNet (of 2014).", False, False, None),
+            ("vgg16", "torchvision's VGG-16.", False, False, None),
+            ("vgg19", "torchvision's VGG-19.", False, False, None),
+            ("resnet50", "torchvision's ResNet-50.", True, True, {"batch": (1,)}),
+            ("mobilenet-v2", "torchvision's MobileNetV2.", True, False, {"batch": (1,)}),
+            ("mobilenet-v3-small", "torchvision's MobileNetV3, small.", True, False, None),
+            ("squeezenet1-0", "torchvision's SqueezeNet 1.0.", False, False, None),
+            ("squeezenet1-1", "torchvision's SqueezeNet 1.1.", False, False, {"batch": (1,)}),
+        )
     ),
 )
 
@@ -242,6 +301,8 @@ def make(model: Model, params: bb.Params, seed: int) -> bb.Inputs:
     }
     if model.classes:
         target = torch.randint(model.classes, shape[:1], generator=rng)
+    elif model.reconstructs:
+        target = values["x"].clone()
     else:
         target = torch.randn((shape[0], 1), generator=rng)
     return bb.Inputs({**values, "target": target.to(device)})

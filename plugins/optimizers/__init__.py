@@ -9,9 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import benchbench as bb
-from benchbench_plugins.optimizers import embedding, matrices, quasi_newton, step, target, ways
+from benchbench_plugins.optimizers import (
+    embedding,
+    matrices,
+    penalties,
+    profile,
+    quasi_newton,
+    step,
+    target,
+    ways,
+)
 
-_PARTS = (step, matrices, embedding, quasi_newton, target, ways)
+_PARTS = (step, matrices, embedding, quasi_newton, target, ways, penalties)
 
 
 @bb.hookimpl
@@ -26,3 +35,9 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
     """Every contender of the kind."""
     for part in _PARTS:
         yield from part.implementations()
+
+
+@bb.hookimpl
+def benchbench_reports() -> list[bb.Report]:
+    """Performance profiles."""
+    return profile.reports()

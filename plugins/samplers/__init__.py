@@ -9,9 +9,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import benchbench as bb
-from benchbench_plugins.samplers import audio, bootstrap, fused, image, imbalance, index
+from benchbench_plugins.samplers import (
+    audio,
+    blocks,
+    bootstrap,
+    enlarge,
+    folds,
+    fused,
+    image,
+    imbalance,
+    index,
+    replicates,
+    series,
+    signals,
+    smote,
+    subsets,
+)
 
-_PARTS = (index, bootstrap, imbalance, audio, image, fused)
+_PARTS = (
+    index,
+    subsets,
+    bootstrap,
+    replicates,
+    blocks,
+    folds,
+    imbalance,
+    smote,
+    audio,
+    signals,
+    series,
+    image,
+    enlarge,
+    fused,
+)
 
 
 @bb.hookimpl

@@ -123,7 +123,7 @@ def workloads() -> Iterator[bb.Workload]:
         metrics=metrics,
         work=_weighted_work,
         axes={
-            "categories": (50_000, 1_000_000),
+            "categories": (50_000, 1_000_000, 2**24),
             "tables": ("each-call", "once"),
             "dtype": ("float64", "float32"),
             "device": ("cpu", "cuda"),
