@@ -239,6 +239,11 @@ def _conclude(
                 why = row.reason.removeprefix("the workload's ").removeprefix("make raised ")
                 what = f"{one} and {other} cannot be compared: {why}"
             notes = "".join(f"\n  {note}" for note in said)
+            if row is base and row.stage == "audit":
+                notes += (
+                    f"\n  if what {other} returns depends on earlier calls, let each call start "
+                    "afresh, or compare results in a test of their own and pass check=None here"
+                )
             raise (WrongResult if row.status in ("wrong", "failed") else BenchbenchError)(
                 f"{what}{notes}\n  all of it: benchbench show {run.id}"
             )

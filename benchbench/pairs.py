@@ -160,5 +160,7 @@ def _label(value: Any) -> str:
     while isinstance(value, functools.partial):
         value = value.func
     name = getattr(value, "__qualname__", None) or type(value).__qualname__
+    if name.startswith("_"):  # torch.tanh calls itself _VariableFunctionsClass.tanh
+        name = name.rpartition(".")[2]
     cleaned = re.sub(r"[^A-Za-z0-9_.+-]+", "-", name).lstrip("_.+-")
     return cleaned or "callable"

@@ -220,11 +220,17 @@ class Comparisons:
                 raise error.with_traceback(None) from None  # the line of the test says more
         self._note(verdict.line, entry)
         self._remember(verdict)
-        more = verdict.more
+        known = verdict.more
+
+        def more(settled: Callable[[Verdict], bool]) -> Verdict:
+            __tracebackhide__ = True
+            assert known is not None
+            return self._guarded(lambda: known(settled), entry, said)
+
         return replace(
             verdict,
             notes=(*verdict.notes, *([said] if said and said not in verdict.notes else ())),
-            more=more and (lambda settled: self._guarded(lambda: more(settled), entry, said)),
+            more=None if known is None else more,
             inconclusive=self._inconclusive,
         )
 

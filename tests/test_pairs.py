@@ -323,6 +323,12 @@ def test_processes_that_measured_nothing_are_missing_and_not_invented(tmp_path: 
     assert engine.processes == list(range(16))
 
 
+def test_functions_of_torch_are_called_what_users_call_them(tmp_path: Path) -> None:
+    engine = ScriptedTimes(usual(1.0))
+    found = pairs.compare(torch.tanh, torch.sigmoid, inputs=one, store=tmp_path, engine=engine)
+    assert (found.candidate, found.baseline) == ("tanh", "sigmoid")
+
+
 class Counting:
     """Says how many copies of it were called before."""
 

@@ -45,6 +45,14 @@ def in_place(x):
 
 def raises(x):
     raise ValueError("not for these numbers")
+
+class Counting:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return np.sort(x) + np.float32(self.calls)
 """
 
 UNDECIDED = """
@@ -166,9 +174,12 @@ def test_raises(benchbench):
 
 def test_no_inputs(benchbench):
     benchbench.compare(new, old, inputs=raises)
+
+def test_counts_its_calls(benchbench):
+    benchbench.compare(new, Counting(), inputs=make, controls="none")
 """
     )
-    result.assert_outcomes(failed=4)
+    result.assert_outcomes(failed=5)
     result.stdout.fnmatch_lines(
         [
             "*WrongResult: unsorted is wrong (check): the largest relative error of its float32 "
@@ -176,6 +187,8 @@ def test_no_inputs(benchbench):
             "*WrongResult: in_place is wrong (check): it changed the shared input '[[]0[]]'*",
             "*WrongResult: raises is failed (check): ValueError: not for these numbers*",
             "*WrongResult: new and old cannot be compared: ValueError: not for these numbers*",
+            "*WrongResult: Counting is wrong (audit): *",
+            "*if what Counting returns depends on earlier calls, let each call start*check=None*",
             "test_pairs.py::test_wrong: unsorted is wrong*",
         ]
     )
