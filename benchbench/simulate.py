@@ -59,6 +59,8 @@ class Noise:
 
 NOISE = {
     "idle": Noise(),
+    # A virtual machine with two processors and nothing else to do (calibrated: samples of 1 ms).
+    "virtual": Noise(sample=0.021, placement=0.004),
     "shared": Noise(sample=0.02, placement=0.006, drift=0.1, machine=0.1, interrupted=0.1),
     "contaminated": Noise(placement=0.005, ruined=0.1),
     "drifting": Noise(drift=0.5, machine=0.2),

@@ -29,8 +29,9 @@ def default_directory() -> Path:
 
 
 def new_id() -> str:
-    """UTC time to the second and four random letters: sorts by time, never collides."""
-    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    """UTC time to the second, milliseconds and two random letters: sorts by time."""
+    now = datetime.now(timezone.utc)
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03x}{secrets.token_hex(1)}"
 
 
 class Writer:

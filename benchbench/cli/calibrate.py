@@ -134,7 +134,7 @@ def _settings(threads: int, load: int, seed: int) -> Settings:
         threads=threads or max(1, usable_cores() - load),
         seed=seed,
         budget=0.0,
-        min_passes=24,
+        min_passes=32,
         sample_seconds=0.001,
         warmup=0.02,
         roof=False,

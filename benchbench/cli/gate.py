@@ -159,7 +159,7 @@ def _settings(preset: str, budget: float, threads: int, timer: str, seed: int) -
             budget=budget,
             warmup=0.05,
             sample_seconds=0.001,
-            min_passes=24,
+            min_passes=32,
             threads=threads,
             timer=timer,
             seed=seed,
