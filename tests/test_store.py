@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import math
 import subprocess
 import sys
@@ -164,9 +165,12 @@ def test_runs_are_found_by_id_beginning_path_and_last(tmp_path):
 
 
 def test_ids_sort_by_time_and_never_repeat():
-    ids = [store.new_id() for _ in range(50)]
-    assert len(set(ids)) > 45
-    assert all(len(i) == len("20250102-030405-abcd") for i in ids)
+    ids = []
+    for _ in range(20):
+        ids.append(store.new_id())
+        time.sleep(0.002)
+    assert len(set(ids)) == 20 and sorted(ids) == ids
+    assert all(len(i) == len("20250102-030405-3e7ab") for i in ids)
 
 
 def test_the_directory_comes_from_the_environment(monkeypatch, tmp_path):
