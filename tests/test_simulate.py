@@ -73,6 +73,7 @@ def test_no_noise_makes_many_gates_red(sample, placement, drift, interrupted, ru
         (0.05, "idle", WIDE, 0.99),
         (0.05, "idle", 4, 0.99),
         (0.10, "idle", 4, 0.999),
+        (0.05, "virtual", 32, 0.99),
         (0.05, "shared", WIDE, 0.90),
         (0.05, "contaminated", 4, 0.90),
         (0.05, "drifting", WIDE, 0.99),

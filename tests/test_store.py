@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 import math
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 
 import pytest
