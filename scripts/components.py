@@ -191,8 +191,16 @@ def contradicted(catalog: Catalog) -> Iterator[str]:
 
 
 def first_party() -> Catalog:
-    """What the plugins of this distribution contribute."""
-    return load(LoaderOptions(allowed=("benchbench",))).catalog
+    """What the plugins of this distribution contribute.
+
+    Raises:
+        SystemExit: one of them failed, in whole or in part.
+    """
+    loaded = load(LoaderOptions(allowed=("benchbench",)))
+    failed = [f"plugin {p.provider.plugin}: {p.reason}" for p in loaded.plugins if p.reason]
+    if failed:
+        sys.exit("\n".join([*failed, "the catalogue is not whole, so there is no page of it"]))
+    return loaded.catalog
 
 
 def main(arguments: list[str]) -> int:

@@ -64,3 +64,11 @@ def test_every_kind_of_the_catalogue_has_its_section(catalog):
     assert {line.kind for line in components.LEFT_OUT} <= {
         name.split("/")[0] for name in catalog.workloads
     } | {"data"}
+
+
+def test_there_is_no_page_of_a_catalogue_that_is_not_whole(monkeypatch):
+    loaded = components.load(components.LoaderOptions(allowed=("benchbench",)))
+    broken = (replace(loaded.plugins[0], reason="claims an id twice"), *loaded.plugins[1:])
+    monkeypatch.setattr(components, "load", lambda options: replace(loaded, plugins=broken))
+    with pytest.raises(SystemExit, match="claims an id twice"):
+        components.first_party()

@@ -14,11 +14,11 @@ from benchbench.runner import Runner
 from benchbench.testing import BRIEF
 from benchbench_plugins import samplers
 from benchbench_plugins.samplers import (
+    bagging,
     blocks,
     enlarge,
     folds,
     quality,
-    replicates,
     series,
     signals,
     smote,
@@ -35,8 +35,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     subsets.WEIGHTED_SUBSET: [{"rows": 20_001, "fraction": 0.1}],
     subsets.MASK: [{"rows": 40_001, "share": p} for p in (0.5, 0.01)],
     subsets.ROWS: [{"rows": 2000, "categories": 50}],
-    replicates.BAYESIAN: [{"rows": 10_000, "replicates": 60}],
-    replicates.BAGGING: [{"rows": 5_000, "sets": 8}],
+    bagging.BAGGING: [{"rows": 5_000, "sets": 8}],
     blocks.BLOCKS: [
         {"kind": kind, "rows": 20_003, "block": 50, "replicates": 8}
         for kind in ("moving", "circular", "stationary")
@@ -189,8 +188,8 @@ def test_an_argmax_is_no_draw() -> None:
 
 
 def test_masks_that_are_not_what_was_never_drawn() -> None:
-    trial = Trial(replicates.BAGGING)
-    draws, mask = CONTENDERS[f"{replicates.BAGGING}:torch"].build(trial.inputs)()
+    trial = Trial(bagging.BAGGING)
+    draws, mask = CONTENDERS[f"{bagging.BAGGING}:torch"].build(trial.inputs)()
     flipped = mask.clone()
     flipped[3, 17] ^= True
     assert "wrong in 1 places" in str(trial.judge((draws, flipped)))
@@ -205,7 +204,7 @@ def test_masks_that_are_not_what_was_never_drawn() -> None:
 
 def test_sets_that_share_what_is_out_of_the_bag() -> None:
     # Each set alone is a fair one; together they leave out the same rows.
-    trial = Trial(replicates.BAGGING)
+    trial = Trial(bagging.BAGGING)
     rng = np.random.default_rng(0)
     one = rng.integers(0, 5000, 5000)
     draws = torch.from_numpy(np.stack([rng.permutation(one) for _ in range(8)]))
@@ -220,17 +219,6 @@ def test_blocks_of_another_length_are_found(kind: str) -> None:
     other = Trial(blocks.BLOCKS, {**params, "block": 45})
     output = CONTENDERS[f"{blocks.BLOCKS}:torch"].build(other.inputs)()
     assert trial.judge(output) is not None
-
-
-def test_bayesian_weights_are_not_poisson_ones_nor_equal() -> None:
-    trial = Trial(replicates.BAYESIAN)
-    x, rng = trial.inputs.x.numpy(), np.random.default_rng(0)
-    squared = rng.standard_exponential((60, len(x))) ** 2
-    output = torch.from_numpy((squared @ x / squared.sum(1)).astype(np.float32))
-    assert "spread" in str(trial.judge(output))
-    uniform = rng.random((60, len(x)))
-    output = torch.from_numpy((uniform @ x / uniform.sum(1)).astype(np.float32))
-    assert "spread" in str(trial.judge(output))
 
 
 @settings(max_examples=30, deadline=None)

@@ -237,7 +237,6 @@ MODELS = (
         standard={"batch": (1,), "size": (224,)},
         classes=1000,
         images=True,
-        swappable=False,
         kinked=True,
         trainable=False,
     ),

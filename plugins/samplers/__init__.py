@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import benchbench as bb
 from benchbench_plugins.samplers import (
     audio,
+    bagging,
     blocks,
     bootstrap,
     enlarge,
@@ -19,7 +20,6 @@ from benchbench_plugins.samplers import (
     image,
     imbalance,
     index,
-    replicates,
     series,
     signals,
     smote,
@@ -30,7 +30,7 @@ _PARTS = (
     index,
     subsets,
     bootstrap,
-    replicates,
+    bagging,
     blocks,
     folds,
     imbalance,

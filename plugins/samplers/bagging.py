@@ -1,19 +1,14 @@
-"""Other bootstraps: Bayesian weights, and bagging sets with what is out of the bag.
-
-The Bayesian bootstrap weighs every row by exponential draws; a bagging set is n rows drawn from n,
-together with the mask of those never drawn.
-"""
+"""Bagging sets: n rows drawn from n for each, with the mask of those never drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 import benchbench as bb
-from benchbench_plugins.samplers import bootstrap
 from benchbench_plugins.samplers.quality import (
     Seen,
     Tests,
@@ -22,84 +17,9 @@ from benchbench_plugins.samplers.quality import (
     judge,
     two_sided_z,
 )
-from benchbench_plugins.samplers.shared import cpu_only, generator, host, needs
+from benchbench_plugins.samplers.shared import cpu_only, generator, needs
 
-BAYESIAN = "samplers/bayesian-bootstrap-mean"
 BAGGING = "samplers/bagging"
-CHUNK = 2**20
-"""Weights at a time: 4 MiB in float32."""
-
-
-# Bayesian bootstrap
-
-
-def make_bayesian(params: bb.Params, seed: int) -> bb.Inputs:
-    """As for other means, but the rows are drawn from another stream than contenders' weights."""
-    return bb.Inputs({**bootstrap.make(params, seed + (1 << 31)), "seed": seed})
-
-
-def bayesian_truth(inputs: bb.Inputs) -> bootstrap.Truth:
-    """With Dirichlet weights the mean varies as the data, over n + 1 (Rubin 1981)."""
-    x = array(inputs.x).astype(np.float64)
-    return bootstrap.Truth(mean=float(x.mean()), error=float(x.std() / (len(x) + 1) ** 0.5))
-
-
-@bb.implementation(BAYESIAN, "torch")
-def torch_exponential(inputs: bb.Inputs) -> bb.Thunk:
-    """Exponential weights in chunks, weighted means by one product a chunk."""
-    import torch
-
-    x, n, rng = inputs.x, len(inputs.x), generator(inputs)
-    size = max(1, CHUNK // n)
-    sizes = [min(size, inputs.replicates - i) for i in range(0, inputs.replicates, size)]
-
-    def call() -> torch.Tensor:
-        means = []
-        for count in sizes:
-            weights = x.new_empty(count, n).exponential_(generator=rng)
-            means.append(weights @ x / weights.sum(1))
-        return torch.cat(means)
-
-    return call
-
-
-@bb.implementation(BAYESIAN, "torch-log")
-def torch_log(inputs: bb.Inputs) -> bb.Thunk:
-    """The same from the logarithm of uniforms, written out."""
-    import torch
-
-    x, n, rng = inputs.x, len(inputs.x), generator(inputs)
-
-    def call() -> torch.Tensor:
-        means = x.new_empty(inputs.replicates)
-        for i in range(inputs.replicates):
-            # One minus a uniform of [0, 1) is never zero.
-            weights = torch.rand(n, generator=rng, device=x.device).neg_().add_(1).log_()
-            means[i] = weights @ x / weights.sum()
-        return means
-
-    return call
-
-
-def _numpy_bayesian(draw: Callable[[np.random.Generator, int], np.ndarray]) -> Any:
-    def build(inputs: bb.Inputs) -> bb.Thunk:
-        import torch
-
-        x, rng = host(inputs.x), np.random.default_rng(inputs.seed)
-
-        def call() -> torch.Tensor:
-            means = np.empty(inputs.replicates, x.dtype)
-            for i in range(inputs.replicates):
-                weights = draw(rng, len(x))
-                means[i] = weights @ x / weights.sum()
-            return torch.from_numpy(means)
-
-        return call
-
-    return build
-
-
-# Bagging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,24 +144,7 @@ def sklearn_bagging(inputs: bb.Inputs) -> bb.Thunk:
 
 
 def workloads() -> Iterator[bb.Workload]:
-    """Bayesian means, and bagging sets."""
-    yield bb.Workload(
-        name=BAYESIAN,
-        doc="Means of Bayesian bootstrap replicates: rows weighted by exponential draws.",
-        make=make_bayesian,
-        baseline="torch",
-        reference=bayesian_truth,
-        tolerance=None,
-        check=bootstrap.check,
-        metrics=bootstrap.metrics,
-        work=bootstrap.work,
-        axes={
-            "rows": (100_000, 1_000_000),
-            "replicates": (50, 100),
-            "device": ("cpu", "cuda"),
-        },
-        presets={"quick": [], "standard": {}, "full": {"rows": (1_000_000,)}},
-    )
+    """One."""
     yield bb.Workload(
         name=BAGGING,
         doc="Bagging sets: n rows drawn from n for each, and the mask of those never drawn.",
@@ -263,20 +166,4 @@ def workloads() -> Iterator[bb.Workload]:
 
 def implementations() -> Iterator[bb.Implementation]:
     """Every contender."""
-    yield from (torch_exponential, torch_log)
-    for name, draw, doc in (
-        (
-            "numpy",
-            lambda rng, n: rng.standard_exponential(n, np.float32),
-            "Generator.standard_exponential in float32, weighted mean.",
-        ),
-        ("numpy-dirichlet", lambda rng, n: rng.dirichlet(np.ones(n)), "Generator.dirichlet."),
-    ):
-        yield bb.Implementation(
-            workload=BAYESIAN,
-            name=name,
-            build=_numpy_bayesian(draw),
-            unavailable=cpu_only,
-            doc=doc,
-        )
     yield from (torch_scatter, torch_bincount, numpy_bagging, sklearn_bagging)
