@@ -149,7 +149,8 @@ class Line:
         errors = "-" if self.error is None else f"{self.error:.2g} / {self.eager_error:.2g}"
         tail = self.why if self.status == "ok" else self.status
         return (
-            f"{self.op:<38} {self.direction:<8}{self.size:<7}{self.dtype:<9}{self.threads:>2} "
+            f"{self.op:<38} {self.direction:<8}{self.size:<7}{self.shape:<15}{self.dtype:<9}"
+            f"{self.threads:>2} "
             f"{spent:>10} {beside(self.floor, asked.floor):>12} "
             f"{beside(self.eager, asked.eager):>12} {beside(self.compiled, asked.compile):>12} "
             f"{errors:>18} {word:<4}{tail}"
@@ -157,7 +158,7 @@ class Line:
 
 
 HEAD = (
-    f"{'op':<38} {'':<8}{'size':<7}{'dtype':<9}{'th':>2} {'us':>10} {'x floor':>12} "
+    f"{'op':<38} {'':<8}{'size':<7}{'shape':<15}{'dtype':<9}{'th':>2} {'us':>10} {'x floor':>12} "
     f"{'over eager':>12} {'over compile':>12} {'error / eager':>18} goal"
 )
 

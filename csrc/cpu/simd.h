@@ -19,6 +19,12 @@ namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
 constexpr int LANES = BB_LANES;
+// Whether a product that feeds a sum is not rounded.
+#if defined(__x86_64__)
+constexpr bool FUSED = BB_LANES > 4;
+#else
+constexpr bool FUSED = true;
+#endif
 
 typedef float F __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES)));
