@@ -130,6 +130,8 @@ def build(*, verbose: bool = False, force: bool = False) -> Path:
         remembered = _remembered_failure()
         if remembered is not None and not force:
             raise NativeError(remembered)
+        if plan.facts["cuda"].startswith("none: "):
+            log.info("only the kernels for CPU are compiled: %s", plan.facts["cuda"][6:])
         failure = target.with_name("failed.txt")
         failure.unlink(missing_ok=True)
         log.info(

@@ -2,6 +2,7 @@
 
 CUDA units are compiled only where torch is a CUDA build and an nvcc of the same major version is
 found: in ``CUDA_HOME``, on ``PATH``, or in the wheels that the extra ``cuda`` installs.
+``BENCHBENCH_CUDA=0`` leaves them out.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ARCHITECTURES = ("80", "90", "100")
-"""Compute capabilities that are compiled, as far as nvcc knows them; ``BENCHBENCH_CUDA_ARCHS``
-(``"90"`` or ``"80;90"``) replaces them."""
+DEFAULT_ARCHITECTURE = "90"
+"""Compute capability that is compiled where no device is visible and nothing else is asked for."""
+OLDEST = 80
+"""The kernels need at least this compute capability."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Toolkit:
 def toolkit(torch_home: Path) -> Toolkit | None:
     """The toolkit for this torch, or None where CUDA units cannot be compiled."""
     wanted = torch_cuda(torch_home)
-    if not wanted:
+    if not wanted or os.environ.get("BENCHBENCH_CUDA") == "0":
         return None
     for nvcc in _candidates():
         version = _version(nvcc)
@@ -92,6 +94,20 @@ def toolkit(torch_home: Path) -> Toolkit | None:
                 runtime=runtime,
             )
     return None
+
+
+def missing(torch_home: Path) -> str:
+    """Why :func:`toolkit` finds nothing, and what would mend it."""
+    wanted = torch_cuda(torch_home)
+    if os.environ.get("BENCHBENCH_CUDA") == "0":
+        return "BENCHBENCH_CUDA=0"
+    if not wanted:
+        return "this torch is built without CUDA"
+    major = wanted.split(".")[0]
+    return (
+        f"no nvcc {major}.x with headers and runtime was found in CUDA_HOME, on PATH or in a "
+        f"wheel; pip install 'benchbench[cuda]', then run `benchbench build --force`"
+    )
 
 
 def torch_cuda(torch_home: Path) -> str | None:
@@ -147,10 +163,33 @@ def _version(nvcc: Path) -> str:
 
 
 def _architectures(nvcc: Path) -> tuple[str, ...]:
-    asked = os.environ.get("BENCHBENCH_CUDA_ARCHS", "").replace(",", ";").split(";")
-    wanted = [arch.strip() for arch in asked if arch.strip()] or list(ARCHITECTURES)
+    wanted = _asked() or _visible() or [DEFAULT_ARCHITECTURE]
     done = subprocess.run(
         [str(nvcc), "--list-gpu-arch"], capture_output=True, text=True, check=False
     )
     known = set(re.findall(r"compute_(\w+)", done.stdout))
     return tuple(arch for arch in wanted if arch in known)
+
+
+def _asked() -> list[str]:
+    """Architectures that the environment names: ``90;100``, or torch's form ``9.0 10.0+PTX``."""
+    for variable in ("BENCHBENCH_CUDA_ARCHS", "TORCH_CUDA_ARCH_LIST"):
+        words = re.findall(r"(\d+\.?\d+[a-z]?)", os.environ.get(variable, ""))
+        if words:
+            return list(dict.fromkeys(word.replace(".", "") for word in words))
+    return []
+
+
+def _visible() -> list[str]:
+    """Architectures of this machine's devices, oldest first; empty where there are none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    done = subprocess.run(
+        [tool, "--query-gpu=compute_cap", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = {int(a + b) for a, b in re.findall(r"^(\d+)\.(\d+)$", done.stdout, re.MULTILINE)}
+    return [str(arch) for arch in sorted(found) if arch >= OLDEST]

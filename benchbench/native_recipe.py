@@ -76,7 +76,7 @@ class Recipe:
     """Digest of compilers, flags and architectures."""
     facts: dict[str, str]
     """What the digests were made from, for people: ``torch``, ``python``, ``compiler``,
-    ``cuda``."""
+    ``cuda`` (or why there is none)."""
 
     @property
     def key(self) -> str:
@@ -120,9 +120,11 @@ def recipe(root: Path | None = None) -> Recipe:
     if cxx is None:
         raise FileNotFoundError("there is no C++ compiler")
     torch = torch_home()
-    cuda = native_cuda.toolkit(torch) if list(root.glob("cuda/*.cu")) else None
+    has_cuda = any(root.glob("cuda/*.cu"))
+    cuda = native_cuda.toolkit(torch) if has_cuda else None
+    without = f"none: {native_cuda.missing(torch)}" if has_cuda and cuda is None else ""
     openmp = OPENMP if _accepts(cxx, OPENMP) else ()
-    flags = [*CXX_FLAGS, *openmp, *(cuda.defines if cuda else ())]
+    flags = [*CXX_FLAGS, *openmp]
     cxx_words = shlex.split(cxx)
     headers = [torch / "include", torch / "include" / "torch" / "csrc" / "api" / "include"]
     headers.append(Path(sysconfig.get_path("include")))
@@ -131,7 +133,7 @@ def recipe(root: Path | None = None) -> Recipe:
     binding_command = (
         *kernel_command,
         *(word for path in headers for word in ("-isystem", str(path))),
-        *(cuda.include_flags if cuda else ()),
+        *((*cuda.defines, *cuda.include_flags) if cuda else ()),
     )
     told = " ".join([_compiler_version(cxx), *flags])
     units = []
@@ -161,7 +163,7 @@ def recipe(root: Path | None = None) -> Recipe:
             "torch": torch_version(),
             "python": platform.python_version(),
             "compiler": _compiler_version(cxx),
-            "cuda": cuda.identity if cuda else "",
+            "cuda": cuda.identity if cuda else without,
         },
     )
 
@@ -170,7 +172,7 @@ def sources(root: Path, *, cuda: bool = False) -> tuple[Path, ...]:
     """Every unit below ``root``; those of CUDA only where they can be compiled."""
     found = [*root.glob("bindings/*.cpp"), *root.glob("cpu/**/*.cpp")]
     if cuda:
-        found += root.glob("cuda/*.cu")
+        found += [*root.glob("cuda/*.cu"), *root.glob("bindings/cuda/*.cpp")]
     return tuple(sorted(found))
 
 

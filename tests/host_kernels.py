@@ -1,4 +1,4 @@
-"""CUDA sources compiled for the host executor, loaded through ctypes; arrays in guarded memory.
+"""CUDA sources compiled for the host executor and loaded through ctypes; arrays in guarded memory.
 
 A library is compiled once for its text and flags and kept in pytest's cache.
 """
@@ -38,7 +38,7 @@ FLAGS = (
 _INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
-def _text(source: Path) -> str:
+def text_with_headers(source: Path) -> str:
     seen: dict[Path, str] = {}
     waiting = [source]
     while waiting:
@@ -57,7 +57,9 @@ def compile_library(sources: list[Path], cache: Path, extra: tuple[str, ...] = (
         command = [*cxx, *FLAGS, *extra]
         if source.parent.name == "host_executor" and source.suffix == ".cpp":
             command.append("-fno-sanitize=undefined")
-        key = hashlib.sha256(("\0".join(command) + _text(source)).encode()).hexdigest()[:20]
+        key = hashlib.sha256(("\0".join(command) + text_with_headers(source)).encode()).hexdigest()[
+            :20
+        ]
         target = cache / f"{source.stem}-{key}.o"
         if not target.exists():
             partial = target.with_suffix(".partial")

@@ -4,7 +4,7 @@
 // function that re-enters the dispatcher below autograd (so that tracing sees the operators, and the
 // backward is one too), and a direct function of the Python module without any of it. Backwards are
 // not differentiable: a second derivative raises.
-#include "bindings/common.h"
+#include "bindings/activations.h"
 
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -19,19 +19,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-constexpr const char* NAMES[] = {"relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu"};
-constexpr const char* BIAS_NAMES[] = {"bias_relu", "", "", "bias_gelu", "bias_gelu_tanh", "bias_silu"};
-constexpr const char* GATED_NAMES[] = {"reglu", "", "", "geglu", "geglu_tanh", "swiglu"};
-
-constexpr const char* name_of(Activation op) { return NAMES[static_cast<int>(op)]; }
-constexpr const char* bias_name(Activation op) { return BIAS_NAMES[static_cast<int>(op)]; }
-constexpr const char* gated_name(Activation op) { return GATED_NAMES[static_cast<int>(op)]; }
-
-// What the backward needs: see csrc/cpu/kernels.h.
-constexpr bool keeps_output(Activation op) {
-  return op == Activation::relu || op == Activation::sigmoid || op == Activation::tanh;
-}
 
 bool wants_grad(std::initializer_list<const Tensor*> tensors) {
   if (!at::GradMode::is_enabled()) return false;
@@ -145,13 +132,6 @@ Tensor unary_autograd(const Tensor& input) {
 }
 
 // ---- with a bias along the last dimension ----
-
-void check_bias(const char* op, const Tensor& input, const Tensor& bias) {
-  check_floating(op, input);
-  TORCH_CHECK(input.dim() >= 1, "benchbench::", op,
-              ": the input has no dimension for the bias to run along; give it one");
-  check_parameter(op, "the bias", input, bias, input.sym_size(-1));
-}
 
 template <Activation OP>
 Tensor bias(const Tensor& input, const Tensor& bias_) {
@@ -426,25 +406,6 @@ TORCH_LIBRARY_FRAGMENT(benchbench, m) {
   BB_TWO(swiglu, gate, up)
   BB_ONE(softmax, output) BB_ONE(log_softmax, output)
 }
-
-// Every operator with its function; each(name, function) for those that end in SUFFIX.
-#define BB_FUNCTIONS(each, END, SUFFIX)                                 \
-  each("relu" END, &unary##SUFFIX<Activation::relu>);                   \
-  each("sigmoid" END, &unary##SUFFIX<Activation::sigmoid>);             \
-  each("tanh" END, &unary##SUFFIX<Activation::tanh>);                   \
-  each("gelu" END, &unary##SUFFIX<Activation::gelu>);                   \
-  each("gelu_tanh" END, &unary##SUFFIX<Activation::gelu_tanh>);         \
-  each("silu" END, &unary##SUFFIX<Activation::silu>);                   \
-  each("bias_relu" END, &bias##SUFFIX<Activation::relu>);               \
-  each("bias_gelu" END, &bias##SUFFIX<Activation::gelu>);               \
-  each("bias_gelu_tanh" END, &bias##SUFFIX<Activation::gelu_tanh>);     \
-  each("bias_silu" END, &bias##SUFFIX<Activation::silu>);               \
-  each("reglu" END, &gated##SUFFIX<Activation::relu>);                  \
-  each("geglu" END, &gated##SUFFIX<Activation::gelu>);                  \
-  each("geglu_tanh" END, &gated##SUFFIX<Activation::gelu_tanh>);        \
-  each("swiglu" END, &gated##SUFFIX<Activation::silu>);                 \
-  each("softmax" END, &softmax##SUFFIX<false>);                         \
-  each("log_softmax" END, &softmax##SUFFIX<true>);
 
 TORCH_LIBRARY_IMPL(benchbench, CPU, m) {
   BB_FUNCTIONS(m.impl, "", )

@@ -8,7 +8,7 @@
 //
 // Sums over pixels are split by size alone and added up in a fixed order, so that no result depends on
 // the number of threads.
-#include "bindings/norms.h"
+#include "bindings/batch_norms.h"
 
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
@@ -23,23 +23,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-using BatchResult = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // output, mean, rstd, variance
-using BatchGradient = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // input, residual, weight, bias
-
-// Channels are the second dimension. In memory they are planes (N, C, area), or the last dimension
-// of pixels (rows, C); anything else is made planes.
-struct Layout {
-  bool pixels;
-  int64_t batch, channels, area;
-  int64_t count() const { return batch * area; }
-};
-
-Layout layout_of(const Tensor& x) {
-  int64_t area = 1;
-  for (int64_t d = 2; d < x.dim(); ++d) area *= x.size(d);
-  return {is_pixels(x), x.size(0), x.size(1), area};
-}
 
 // Rows of pixels for one task: enough for the sums to be cheap beside them.
 int64_t pixel_chunks(const Layout& l) {
@@ -60,22 +43,6 @@ void for_tiles(const Layout& l, int64_t chunks, F f) {
         std::min(c + wide, l.channels));
     }
   });
-}
-
-void check_batch(const Tensor& input, const OptionalTensor& residual, const OptionalTensor& weight,
-                 const OptionalTensor& bias, const OptionalTensor& mean,
-                 const OptionalTensor& variance, bool training) {
-  check_floating("batch_norm", input);
-  TORCH_CHECK(input.dim() >= 2 && input.dim() <= 5, "benchbench::batch_norm: the input has ",
-              input.dim(), " dimensions; it must have 2 to 5, channels second");
-  if (residual.has_value()) check_same_shape("batch_norm", "the residual", input, *residual);
-  check_parameter("batch_norm", "the weight", input, weight, input.sym_size(1));
-  check_parameter("batch_norm", "the bias", input, bias, input.sym_size(1));
-  check_parameter("batch_norm", "the running mean", input, mean, input.sym_size(1));
-  check_parameter("batch_norm", "the running variance", input, variance, input.sym_size(1));
-  TORCH_CHECK(training || (mean.has_value() && variance.has_value()),
-              "benchbench::batch_norm: evaluation needs running statistics; pass them, or use "
-              "training=True to normalise with those of the batch");
 }
 
 // Mean and biased variance of each channel of pixels: moments of chunks, merged in their order

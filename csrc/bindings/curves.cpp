@@ -2,7 +2,7 @@
 // operators, autograd and direct functions. See activations.cpp for the parts of an operator.
 //
 // One operator, `curve`, serves all of Curve: it takes the kind and two numbers, and has one backward.
-#include "bindings/common.h"
+#include "bindings/activations.h"
 
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -16,10 +16,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr const char* NAMES[] = {"softplus", "log_sigmoid", "elu",
-                                 "mish",     "hardswish",   "leaky_relu"};
-constexpr int64_t CURVES = sizeof NAMES / sizeof NAMES[0];
-
 const char* bytes(const Tensor& x) { return static_cast<const char*>(x.const_data_ptr()); }
 char* mutable_bytes(const Tensor& x) { return static_cast<char*>(x.mutable_data_ptr()); }
 bool streams(const Tensor& output) { return beyond_cache(static_cast<int64_t>(output.nbytes())); }
@@ -32,12 +28,6 @@ void over_elements(const Tensor& x, F f) {
   at::parallel_for(0, (n + BLOCK - 1) / BLOCK, GRAIN / BLOCK, [=](int64_t begin, int64_t end) {
     f(begin * BLOCK * size, std::min(end * BLOCK, n) - begin * BLOCK);
   });
-}
-
-Curve curve_of(int64_t kind) {
-  TORCH_CHECK(kind >= 0 && kind < CURVES, "benchbench::curve: there is no curve ", kind,
-              "; it must be 0 to ", CURVES - 1, ", see CURVES of the library");
-  return static_cast<Curve>(kind);
 }
 
 Tensor curve(const Tensor& input, int64_t kind, double a, double b) {
@@ -116,36 +106,6 @@ Tensor curve_autograd(const Tensor& input, int64_t kind, double a, double b) {
 }
 
 // ---- prelu: x, or w x where x <= 0; w is one slope for all or one for each channel ----
-// Channels are the second dimension (the only one of a vector, as in torch). In memory a range with
-// one slope is a plane, (batch, channels, area), or the slopes run along rows (channels last).
-
-struct Slopes {
-  bool rows;
-  int64_t batch, channels, area;
-};
-
-Tensor in_slope_order(const Tensor& x, const Tensor& weight) {
-  return weight.sym_numel() == 1 ? dense(x) : laid_out(x);
-}
-
-Slopes slopes_of(const Tensor& x, int64_t slopes) {
-  const int64_t n = x.numel();
-  if (slopes == 1 || x.dim() < 2) return {false, 1, 1, n};
-  const int64_t channels = x.size(1), batch = x.size(0);
-  const int64_t area = batch * channels ? n / (batch * channels) : 0;
-  return {is_pixels(x), batch, channels, area};
-}
-
-void check_prelu(const Tensor& input, const Tensor& weight) {
-  check_floating("prelu", input);
-  const c10::SymInt channels = input.dim() >= 2 ? input.sym_size(1) : c10::SymInt(1);
-  const c10::SymInt slopes = weight.sym_numel();
-  TORCH_CHECK(weight.dim() <= 1 && (slopes == 1 || slopes == channels),
-              "benchbench::prelu: the weight has shape ", weight.sym_sizes(),
-              "; it must be one value, or one for each of the input's ", channels, " channels");
-  check_parameter("prelu", "the weight", input, weight.dim() ? weight : weight.unsqueeze(0), slopes);
-}
-
 // Planes are cut into parts of at most so many elements, by size alone: sums are the same with any
 // number of threads.
 constexpr int64_t PART = 16384;
@@ -328,9 +288,9 @@ TORCH_LIBRARY_IMPL(benchbench, Autograd, m) {
 void bind_curves(pybind11::module_& m) {
   pybind11::dict kinds;
   for (int64_t kind = 0; kind < CURVES; ++kind) {
-    kinds[NAMES[kind]] = kind;
+    kinds[CURVE_NAMES[kind]] = kind;
     m.def(
-        NAMES[kind],
+        CURVE_NAMES[kind],
         [kind](const Tensor& input, double a, double b) { return curve(input, kind, a, b); },
         pybind11::arg("input"), pybind11::arg("a") = 0.0, pybind11::arg("b") = 0.0);
   }

@@ -3,7 +3,7 @@
 //
 // Sums over rows are split by size alone and added up in a fixed order, so that no result depends on
 // the number of threads.
-#include "bindings/norms.h"
+#include "bindings/norm_rows.h"
 
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -14,25 +14,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-using RowResult = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // output, sum, mean, rstd
-using RowGradient = std::tuple<Tensor, Tensor, Tensor>;        // input, weight, bias
-
-void check_rows(const Tensor& input, const OptionalTensor& residual, const OptionalTensor& weight,
-                const OptionalTensor& bias) {
-  check_floating("norm_rows", input);
-  TORCH_CHECK(input.dim() >= 1,
-              "benchbench::norm_rows: the input has no dimension to normalise; it must have one");
-  if (residual.has_value()) check_same_shape("norm_rows", "the residual", input, *residual);
-  check_parameter("norm_rows", "the weight", input, weight, input.sym_size(-1));
-  check_parameter("norm_rows", "the bias", input, bias, input.sym_size(-1));
-}
-
-int64_t rows_of(const Tensor& x) {
-  int64_t rows = 1;
-  for (int64_t d = 0; d + 1 < x.dim(); ++d) rows *= x.size(d);
-  return rows;
-}
 
 RowResult norm_rows(const Tensor& input, const OptionalTensor& residual,
                     const OptionalTensor& weight, const OptionalTensor& bias, double eps,

@@ -39,27 +39,9 @@ __device__ __forceinline__ float reciprocal_fast(float x) {
 #endif
 }
 
-// tanh within 2^-11 relative: enough for outputs of 16 bits, for nothing else.
-__device__ __forceinline__ float tanh_fast(float x) {
-#if BB_DEVICE
-  float y;
-  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return std::tanh(x);
-#endif
-}
-
-// log2 within 2^-22 absolute near 1, else 2 ulp.
-__device__ __forceinline__ float log2_fast(float x) {
-#if BB_DEVICE
-  float y;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return std::log2(x);
-#endif
-}
+// Square root, correctly rounded.
+__device__ __forceinline__ float sqrt_of(float x) { return sqrtf(x); }
+__device__ __forceinline__ double sqrt_of(double x) { return sqrt(x); }
 
 // Two floats rounded to nearest even, `low` in the low half.
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {

@@ -5,23 +5,10 @@
 #include <cstring>
 #include <utility>
 
+#include "cuda/kernels.h"
 #include "cuda/support/platform.h"
 
 namespace benchbench::cuda {
-
-// What a launcher returns: nothing, or which call failed and what the runtime said. No exceptions:
-// kernel units are torch-free and the bindings raise.
-struct Failure {
-  char text[240] = {};
-  explicit operator bool() const { return text[0] != 0; }
-};
-
-// Where work goes: a stream of the current device, and what that device offers.
-struct Device {
-  void* stream;        // cudaStream_t
-  int processors;      // streaming multiprocessors
-  int major;           // of the compute capability; clusters from 9 on
-};
 
 struct Shape {
   uint64_t blocks = 1;

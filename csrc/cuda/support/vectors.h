@@ -1,14 +1,10 @@
 // Elements in memory and in registers: 16 bytes at a time, computed in float (double for f64).
-//
-// A row or an array that begins anywhere is read as aligned vectors all the same: `head` elements of
-// the first vector belong to whatever lies before it, and are masked, as is the end. Vector i covers
-// elements [i W - head, i W - head + W). Inputs whose addresses are not congruent with the output's
-// are read by elements.
 #pragma once
 
 #include <cassert>
 #include <cstring>
 
+#include "cuda/kernels.h"
 #include "cuda/support/intrinsics.h"
 
 namespace benchbench::cuda {
@@ -99,12 +95,6 @@ __device__ __forceinline__ Real<T> rounded(Real<T> x) {
   return widen(narrow(x, T{}));
 }
 
-// Elements between the vector boundary at or before `p` and `p`.
-template <class T>
-__host__ __device__ __forceinline__ int head_of(const T* p) {
-  return static_cast<int>(reinterpret_cast<uintptr_t>(p) % 16 / sizeof(T));
-}
-
 // 16 bytes of global memory as they are; nothing is read again later, so the first level of the
 // cache keeps none of it.
 template <class T>
@@ -130,56 +120,83 @@ __device__ __forceinline__ void store_words(T* p, const Words& v) {
 #endif
 }
 
-// Elements [at, at + WIDTH) of `p`, as far as they lie in [0, n); `fill` elsewhere.
+// The same of what will be read again before it leaves the second level of the cache.
 template <class T>
-__device__ __forceinline__ void load(const T* p, int64_t at, int64_t n, Real<T> (&x)[WIDTH<T>],
-                                     Real<T> fill = 0) {
-  const bool congruent = reinterpret_cast<uintptr_t>(p + at) % 16 == 0;
-  if (at >= 0 && at + WIDTH<T> <= n && congruent) {
-    widen(load_words(p + at), x, T{});
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < WIDTH<T>; ++i) x[i] = at + i >= 0 && at + i < n ? widen(p[at + i]) : fill;
-}
-
-template <class T>
-__device__ __forceinline__ void store(T* p, int64_t at, int64_t n, const Real<T> (&x)[WIDTH<T>]) {
-  const bool congruent = reinterpret_cast<uintptr_t>(p + at) % 16 == 0;
-  if (at >= 0 && at + WIDTH<T> <= n && congruent) {
-    store_words(p + at, narrow(x, T{}));
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < WIDTH<T>; ++i)
-    if (at + i >= 0 && at + i < n) p[at + i] = narrow(x[i], T{});
-}
-
-// Parameters, one real for each element of the row: read by every row, so they stay in the cache.
-template <int W, class R>
-__device__ __forceinline__ void load_parameters(const R* p, int64_t at, int64_t n, R (&x)[W],
-                                                R missing) {
-  if (!p) {
-#pragma unroll
-    for (int i = 0; i < W; ++i) x[i] = missing;
-    return;
-  }
-  if (at >= 0 && at + W <= n && reinterpret_cast<uintptr_t>(p + at) % 16 == 0) {
-#pragma unroll
-    for (int i = 0; i < W; i += WIDTH<R>) {
-      Words v;
+__device__ __forceinline__ Words load_words_again(const T* p) {
+  check_aligned(p);
 #if BB_DEVICE
-      const uint4 u = __ldg(reinterpret_cast<const uint4*>(p + at + i));
-      v = {{u.x, u.y, u.z, u.w}};
+  const uint4 v = __ldcg(reinterpret_cast<const uint4*>(p));
+  return {{v.x, v.y, v.z, v.w}};
 #else
-      memcpy(&v, p + at + i, 16);
+  Words v;
+  memcpy(&v, p, 16);
+  return v;
 #endif
-      memcpy(&x[i], &v, 16);
-    }
+}
+
+// Element i of the vector, of which nothing was there before.
+__device__ __forceinline__ void put(Words& v, int i, bf16 e) {
+  v.w[i / 2] |= uint32_t(e.bits) << (i % 2 * 16);
+}
+__device__ __forceinline__ void put(Words& v, int i, f16 e) {
+  v.w[i / 2] |= uint32_t(e.bits) << (i % 2 * 16);
+}
+__device__ __forceinline__ void put(Words& v, int i, float e) { v.w[i] = __float_as_uint(e); }
+__device__ __forceinline__ void put(Words& v, int i, double e) { memcpy(&v.w[2 * i], &e, 8); }
+
+template <class T>
+__device__ __forceinline__ Real<T> parameter(const Parameter& from, int64_t at) {
+  return from.real ? static_cast<const Real<T>*>(from.p)[at]
+                   : static_cast<Real<T>>(widen(static_cast<const T*>(from.p)[at]));
+}
+
+template <class T>
+__device__ __forceinline__ void write_parameter(void* to, bool real, int64_t at, Real<T> x) {
+  if (real) static_cast<Real<T>*>(to)[at] = x;
+  else static_cast<T*>(to)[at] = narrow(x, T{});
+}
+
+// WIDTH<T> of them from `at` on; both addresses are aligned to 16 bytes.
+template <class T>
+__device__ __forceinline__ void parameters(const Parameter& from, int64_t at,
+                                           Real<T> (&x)[WIDTH<T>]) {
+  const auto words = [](const void* p) {
+    check_aligned(p);
+    Words v;
+#if BB_DEVICE
+    const uint4 u = __ldg(static_cast<const uint4*>(p));
+    v = {{u.x, u.y, u.z, u.w}};
+#else
+    memcpy(&v, p, 16);
+#endif
+    return v;
+  };
+  if (!from.real) {
+    widen(words(static_cast<const T*>(from.p) + at), x, T{});
     return;
   }
 #pragma unroll
-  for (int i = 0; i < W; ++i) x[i] = at + i >= 0 && at + i < n ? p[at + i] : missing;
+  for (int i = 0; i < WIDTH<T>; i += WIDTH<Real<T>>) {
+    const Words v = words(static_cast<const Real<T>*>(from.p) + at + i);
+    memcpy(&x[i], &v, 16);
+  }
+}
+
+inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
+// f(T{}) for the type's element.
+template <class F>
+Failure with_type(Type type, F f) {
+  switch (type) {
+    case Type::f32: return f(float{});
+    case Type::bf16: return f(bf16{});
+    case Type::f16: return f(f16{});
+    default: return f(double{});
+  }
+}
+
+inline int width_of(Type type) {
+  return type == Type::f64 ? 2 : type == Type::f32 ? 4 : 8;
 }
 
 }  // namespace benchbench::cuda

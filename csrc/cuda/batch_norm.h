@@ -1,0 +1,112 @@
+// What both layouts of batch norm share: what stays on the chip, and a channel's coefficients.
+//
+//   forward   y = (x - center) scale + shift (+ residual), then ReLU
+//   backward  g = dy where the ReLU let the value through;  dx = slope g + curve (x - mean) + rest
+//
+// The channel's elements are read once, kept in shared memory as far as they fit, measured, and answered
+// from there; what did not fit is read again, last first. A thread keeps only what it will use itself, so
+// the memory needs no barrier. Bytes: 2ne forward, 3ne backward (with a residual one more); 3ne and 5ne
+// where nothing fits.
+#pragma once
+
+#include "cuda/columns.h"
+#include "cuda/support/team.h"
+
+namespace benchbench::cuda {
+
+// Bytes of shared memory that a block keeps, at most; what is left is for reductions and tables.
+inline int64_t chip_of(const Device& device) {
+  return smaller(int64_t(200) * 1024, int64_t(device.shared) - 27 * 1024);
+}
+
+// A unit is a vector where the layout allows it, else one element; Kept is its place in shared memory,
+// for slot j of this thread.
+template <class T, bool WHOLE>
+struct Kept {
+  static constexpr int BYTES = WHOLE ? 16 : static_cast<int>(sizeof(T));
+  char* memory;
+  __device__ __forceinline__ void put(int64_t slot, const Words& v) {
+    if constexpr (WHOLE) {
+      *reinterpret_cast<Words*>(at(slot)) = v;
+    } else {
+      memcpy(at(slot), &v, sizeof(T));  // element 0 lies in the lowest bytes
+    }
+  }
+  __device__ __forceinline__ Words get(int64_t slot) const {
+    Words v{};
+    if constexpr (WHOLE) v = *reinterpret_cast<const Words*>(at(slot));
+    else memcpy(&v, at(slot), sizeof(T));
+    return v;
+  }
+
+ private:
+  __device__ __forceinline__ char* at(int64_t slot) const {
+    return memory + (slot * blockDim.x + threadIdx.x) * BYTES;
+  }
+};
+
+// y = (x - center) scale + shift. The center is the mean as far as a real can hold it.
+template <class R>
+struct Affine {
+  R center, scale, shift;
+  __device__ __forceinline__ R operator()(R e) const { return (e - center) * scale + shift; }
+};
+template <class R>
+__device__ __forceinline__ Affine<R> affine(double mean, R rstd, R w, R b) {
+  Affine<R> a;
+  a.center = static_cast<R>(mean);
+  a.scale = rstd * w;
+  a.shift = b - static_cast<R>(mean - static_cast<double>(a.center)) * a.scale;
+  return a;
+}
+
+template <class T>
+__device__ __forceinline__ Real<T> weight_of(const Parameter& p, int64_t channel, Real<T> missing) {
+  return p.p ? parameter<T>(p, channel) : missing;
+}
+
+template <class R>
+__device__ __forceinline__ R rstd_of(double variance, double eps) {
+  return static_cast<R>(1 / sqrt(variance + eps));
+}
+
+// The unbiased variance, which torch's running variance is, from the sum of squared deviations.
+__device__ __forceinline__ double unbiased(double squares, int64_t count) {
+  return squares / static_cast<double>(count > 1 ? count - 1 : 1);
+}
+
+// Sums of x - base and its square, for a base near the data: that of few elements in real, of all in
+// double.
+template <class R>
+struct Moments {
+  double sum = 0, squares = 0;
+  R base = 0;
+  // The same relative to another base, for `count` elements.
+  __device__ __forceinline__ void move_to(double other, double count) {
+    const double step = static_cast<double>(base) - other;
+    squares += step * (2 * sum + count * step);
+    sum += count * step;
+  }
+};
+
+// slope, curve and rest from the channel's sums; `cross` is the sum of g (x - mean).
+template <class R>
+struct Slope {
+  R slope, curve, rest;
+};
+template <class R>
+__device__ __forceinline__ Slope<R> slope_of_sums(double sum, double cross, R rstd, R w, double count,
+                                                  bool training) {
+  const double inverse = rstd, slope = inverse * static_cast<double>(w);
+  if (!training) return {static_cast<R>(slope), R(0), R(0)};
+  return {static_cast<R>(slope), static_cast<R>(-slope * inverse * inverse * cross / count),
+          static_cast<R>(-slope * sum / count)};
+}
+
+// Where the ReLU let a value through: where what was stored is positive.
+template <class T>
+__device__ __forceinline__ bool passes(Real<T> value) {
+  return rounded<T>(value) > Real<T>(0);
+}
+
+}  // namespace benchbench::cuda

@@ -1,0 +1,133 @@
+// The CUDA kernels' launchers for the tests, on the host executor: plain C, and a device of so many
+// processors. Each returns what went wrong, or an empty string.
+#include <cstdio>
+
+#include "cuda/kernels.h"
+
+using namespace benchbench;
+using namespace benchbench::cuda;
+
+namespace {
+
+Device device{nullptr, 4, 9, true};
+
+const char* told(const Failure& failure) {
+  static char text[sizeof failure.text];
+  std::snprintf(text, sizeof text, "%s", failure.text);
+  return text;
+}
+
+Activation activation(int op) { return static_cast<Activation>(op); }
+Type type(int t) { return static_cast<Type>(t); }
+
+}  // namespace
+
+extern "C" {
+
+// `major` of the compute capability: clusters from 9 on.
+void set_device(int processors, int major, int cooperative) {
+  device = {nullptr, processors, major, cooperative != 0};
+}
+
+const char* run_unary(int op, int t, const void* x, void* y, int64_t n) {
+  return told(unary(activation(op), type(t), x, y, n, device));
+}
+const char* run_unary_backward(int op, int t, const void* dy, const void* kept, void* dx, int64_t n) {
+  return told(unary_backward(activation(op), type(t), dy, kept, dx, n, device));
+}
+const char* run_curve(int kind, int t, double a, double b, const void* x, void* y, int64_t n) {
+  return told(curve(static_cast<Curve>(kind), type(t), a, b, x, y, n, device));
+}
+const char* run_curve_backward(int kind, int t, double a, double b, const void* dy, const void* x,
+                               void* dx, int64_t n) {
+  return told(curve_backward(static_cast<Curve>(kind), type(t), a, b, dy, x, dx, n, device));
+}
+const char* run_gated(int op, int t, const void* g, const void* u, void* y, int64_t n) {
+  return told(gated(activation(op), type(t), g, u, y, n, device));
+}
+const char* run_gated_backward(int op, int t, const void* dy, const void* g, const void* u, void* dg,
+                               void* du, int64_t n) {
+  return told(gated_backward(activation(op), type(t), dy, g, u, dg, du, n, device));
+}
+const char* run_bias(int op, int t, const void* x, const void* b, int real, void* y, int64_t rows,
+                     int64_t columns) {
+  return told(bias(activation(op), type(t), x, {b, real != 0}, y, rows, columns, device));
+}
+int64_t partial_rows(int64_t rows) { return bias_partial_rows(rows, device); }
+const char* run_bias_backward(int op, int t, const void* dy, const void* x, const void* b, int real,
+                              void* dx, void* db, void* partial, int64_t rows, int64_t columns) {
+  return told(bias_backward(activation(op), type(t), dy, x, {b, real != 0}, dx, db, partial, rows,
+                            columns, device));
+}
+const char* run_slopes(int rows, int t, const void* x, const void* w, int real, void* y, int64_t batch,
+                       int64_t channels, int64_t area) {
+  const Parameter p{w, real != 0};
+  return told(rows ? slope_rows(type(t), x, p, y, batch * area, channels, device)
+                   : slopes(type(t), x, p, y, batch, channels, area, device));
+}
+int64_t slope_partial(int rows, int64_t batch, int64_t area) {
+  return rows ? bias_partial_rows(batch * area, device) : slopes_partial_rows(batch, area);
+}
+const char* run_slopes_backward(int rows, int t, const void* dy, const void* x, const void* w, int real,
+                                void* dx, void* dw, void* partial, int64_t batch, int64_t channels,
+                                int64_t area) {
+  const Parameter p{w, real != 0};
+  return told(rows ? slope_rows_backward(type(t), dy, x, p, dx, dw, partial, batch * area, channels,
+                                         device)
+                   : slopes_backward(type(t), dy, x, p, dx, dw, partial, batch, channels, area, device));
+}
+int64_t workspace(int t, int64_t rows, int64_t columns) {
+  return row_workspace(type(t), rows, columns);
+}
+const char* run_softmax(int t, int logarithm, const void* x, void* y, void* between, int64_t rows,
+                        int64_t columns) {
+  return told(softmax(type(t), logarithm != 0, x, y, between, rows, columns, device));
+}
+const char* run_softmax_backward(int t, int logarithm, const void* dy, const void* y, void* dx,
+                                 void* between, int64_t rows, int64_t columns) {
+  return told(softmax_backward(type(t), logarithm != 0, dy, y, dx, between, rows, columns, device));
+}
+const char* run_row_norm(int t, int rms, int64_t rows, int64_t columns, double eps, const void* x,
+                         const void* residual, const void* w, int w_real, const void* b, int b_real,
+                         void* y, void* sum, double* mean, void* rstd, void* between) {
+  return told(row_norm(type(t),
+                       {rms != 0, rows, columns, eps, x, residual, {w, w_real != 0}, {b, b_real != 0},
+                        y, sum, mean, rstd},
+                       between, device));
+}
+
+int64_t gradient_rows(int64_t rows) { return gradient_partial_rows(rows, device); }
+const char* run_row_norm_backward(int t, int rms, int64_t rows, int64_t columns, const void* dy,
+                                  const void* x, const void* dsum, const void* w, int w_real,
+                                  const double* mean, const void* rstd, void* dx, void* dw, void* db,
+                                  int real, void* partial, void* between) {
+  return told(row_norm_backward(type(t),
+                                {rms != 0, rows, columns, dy, x, dsum, {w, w_real != 0}, mean, rstd, dx,
+                                 dw, db, real != 0},
+                                partial, between, device));
+}
+
+int64_t pixel_bytes(int64_t channels) { return pixel_workspace({1, channels, 1}, device); }
+const char* run_batch_norm(int t, int pixels, int training, int relu, int64_t batch, int64_t channels,
+                           int64_t area, double eps, const void* x, const void* residual, const void* w,
+                           const void* b, const void* running_mean, const void* running_var, int real,
+                           void* y, double* mean, double* variance, void* rstd, void* between) {
+  const bool r = real != 0;
+  const BatchNormForward k{training != 0, relu != 0, {batch, channels, area}, eps,      x,    residual,
+                           {w, r},        {b, r},    {running_mean, r},       {running_var, r}, y,
+                           mean,          variance,  rstd};
+  return told(pixels ? pixel_norm(type(t), k, between, device) : plane_norm(type(t), k, device));
+}
+const char* run_batch_norm_backward(int t, int pixels, int training, int relu, int64_t batch,
+                                    int64_t channels, int64_t area, const void* dy, const void* x,
+                                    const void* y, const void* w, const void* b, int real,
+                                    const double* mean, const void* rstd, void* dx, void* dresidual,
+                                    void* dw, void* db, void* between) {
+  const bool r = real != 0;
+  const BatchNormGradient k{training != 0, relu != 0, {batch, channels, area}, dy, x, y, {w, r}, {b, r},
+                            mean,          rstd,      dx, dresidual, dw, db, r};
+  return told(pixels ? pixel_norm_backward(type(t), k, between, device)
+                     : plane_norm_backward(type(t), k, device));
+}
+
+}  // extern "C"
