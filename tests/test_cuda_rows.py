@@ -179,7 +179,7 @@ def test_softmax_reaches_every_tier(kernels, tier, dtype, logarithm):
         if logarithm
         else kept * (g - (g * kept).sum(1, keepdim=True))
     )
-    close(dx, slope, 24)
+    close(dx, slope, 24 if dtype != torch.float64 else 100)
 
 
 def test_softmax_of_giant_rows(kernels):
