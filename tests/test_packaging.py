@@ -181,9 +181,9 @@ def test_editable_sees_the_tree(environment, source):
 
 def test_editable_without_isolation_compiles_into_the_tree(environment, source):
     # A library of one small unit instead of the kernels, which another test compiles.
-    shutil.rmtree(source / "csrc" / "cpu")
-    for file in (source / "csrc" / "bindings").iterdir():
-        file.unlink()
+    for folder in ("cpu", "cuda", "bindings"):
+        shutil.rmtree(source / "csrc" / folder)
+    (source / "csrc" / "bindings").mkdir()
     (source / "csrc" / "bindings" / "module.cpp").write_text(
         "#include <pybind11/pybind11.h>\n"
         'PYBIND11_MODULE(BENCHBENCH_MODULE, m) { m.attr("answer") = 42; }\n'
