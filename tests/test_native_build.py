@@ -6,7 +6,6 @@ import importlib.util
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -322,20 +321,6 @@ def test_kernels_see_no_torch():
     root = native_recipe.source_root()
     for file in [*root.glob("cpu/**/*.cpp"), *root.glob("cpu/**/*.h")]:
         assert not re.search(r"#include\s*<(torch|ATen|c10|pybind11)/", file.read_text()), file
-
-
-@needs_compiler
-@pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
-@pytest.mark.parametrize("isa", ["avx2", "avx512"])
-def test_no_vector_code_in_symbols_that_the_linker_shares(isa, tmp_path):
-    """A weak symbol is kept once for all units: compiled for AVX-512 it would crash older CPUs."""
-    plan = native_recipe.recipe()
-    (unit,) = (unit for unit in plan.units if unit.source.stem == f"kernels_{isa}")
-    target = tmp_path / "unit.o"
-    subprocess.run([*unit.command, "-c", str(unit.source), "-o", str(target)], check=True)
-    listed = subprocess.run(["nm", "-C", target], capture_output=True, text=True, check=True)
-    weak = [line for line in listed.stdout.splitlines() if re.search(r" [WVu] ", line)]
-    assert not [line for line in weak if f"benchbench::{isa}" not in line]
 
 
 @pytest.mark.slow
