@@ -131,7 +131,7 @@ def _workload(race: Race) -> bb.Workload:
         axes={"seeds": (2, 7, 15)},
         presets={
             "quick": [{"seeds": (2,)}] if race.quick else [],
-            "standard": {"seeds": (7,)},
+            "standard": {"seeds": (race.standard,)},
             "full": {"seeds": (15,)},
         },
         make=lambda params, seed: make(race, params, seed),

@@ -19,6 +19,8 @@ from benchbench_plugins.samplers.shared import cpu_only, generator, host, needs
 
 WORKLOAD = "samplers/smote"
 NEIGHBOURS = 5
+AUDITED = 1000
+"""About so many synthetic rows of a timed call are looked at; all of the first one."""
 EXACT = 1e-4
 """Allowed distance of a synthetic row from its segment, relative to the segment's length."""
 
@@ -92,7 +94,11 @@ def check(evidence: bb.Evidence) -> str | None:
         return "the original rows are not first, or have changed"
     if not (y[originals:] == 1).all():
         return "synthetic rows must have label 1, the small class"
-    segment, share, distance = located(x[originals:].astype(np.float64), known)
+    made = x[originals:].astype(np.float64)
+    if evidence.timed:  # finding its segment costs a row more than making it did
+        made = made[evidence.calls % 2 :: max(1, missing // AUDITED)]
+        missing = len(made)
+    segment, share, distance = located(made, known)
     if distance.max() > EXACT:
         return (
             f"{int((distance > EXACT).sum())} of {missing} synthetic rows lie between no row and "
@@ -202,8 +208,8 @@ def workloads() -> Iterator[bb.Workload]:
         check=check,
         metrics=metrics,
         work=work,
-        axes={"rows": (10_000, 40_000), "ratio": ((9, 1),), "device": ("cpu", "cuda")},
-        presets={"quick": [], "standard": {}, "full": {"rows": (10_000, 40_000)}},
+        axes={"rows": (4_000, 20_000), "ratio": ((9, 1),), "device": ("cpu", "cuda")},
+        presets={"quick": [], "standard": {}, "full": {"rows": (4_000, 20_000)}},
     )
 
 

@@ -37,6 +37,10 @@ class Truth:
     k: int = 0
     shares: np.ndarray | None = None
     """Probability of each category; or, for rows, their mean over rows."""
+    totals: np.ndarray | None = None
+    """For rows: the expected count of each category."""
+    spread: float = 0.0
+    """For rows: standard deviation of the sum that :func:`row_tests` looks at."""
     seen: Seen = field(default_factory=Seen)
 
 
@@ -209,29 +213,28 @@ def check_rows(evidence: bb.Evidence) -> str | None:
         return f"categories are {draws.dtype}, not integers"
     if draws.min() < 0 or draws.max() >= categories:
         return f"categories from {draws.min()} to {draws.max()}, outside 0 to {categories - 1}"
-    return truth.seen.replayed(draws, evidence.calls) or judge(row_tests(draws, shares), evidence)
+    return truth.seen.replayed(draws, evidence.calls) or judge(row_tests(draws, truth), evidence)
 
 
-def row_tests(draws: np.ndarray, shares: np.ndarray) -> Tests:
-    """Draws, one for each row of ``shares``: by category in 32 parts, and where in the row's mass.
+def row_tests(draws: np.ndarray, known: Truth) -> Tests:
+    """Draws, one for each row: by category in up to 32 parts, and where in the row's mass.
 
     A draw's place in its row's cumulative distribution, with the draw's own mass halved, has mean
     1/2 and variance (1 - sum p^3) / 12.
     """
+    shares, totals = known.shares, known.totals
+    assert shares is not None and totals is not None
     rows, categories = shares.shape
-    bins = min(32, categories)
-    edges = np.linspace(0, categories, bins, endpoint=False).astype(np.int64)
-    expected = np.add.reduceat(shares.sum(0), edges)
+    edges = np.linspace(0, categories, min(32, categories), endpoint=False).astype(np.int64)
+    expected = np.add.reduceat(totals, edges)
     observed = np.add.reduceat(np.bincount(draws, minlength=categories), edges)
-    ranked = np.sort(shares, 1)[:, ::-1]
     own = shares[np.arange(rows), draws]
-    above = np.where(ranked > own[:, None], ranked, 0.0).sum(1)
+    above = np.where(shares > own[:, None], shares, 0.0).sum(1)
     place = above + own / 2
-    spread = ((1 - (shares**3).sum(1)).sum() / 12) ** 0.5
     return {
         "uneven by category": chi_square(observed, expected),
         "likely ones too often or too seldom": two_sided_z(
-            float((place - 0.5).sum()) / spread if spread > 0 else 0.0
+            float((place - 0.5).sum()) / known.spread if known.spread > 0 else 0.0
         ),
     }
 
@@ -243,7 +246,9 @@ def truth(inputs: bb.Inputs) -> Truth:
     shares = None
     if inputs.x.dim() == 2:
         shares = array(torch.softmax(inputs.x.double(), 1))
-    elif inputs.x.numel():
+        spread = float(((1 - (shares**3).sum(1)).sum() / 12) ** 0.5)
+        return Truth(n=inputs.n, shares=shares, totals=shares.sum(0), spread=spread)
+    if inputs.x.numel():
         shares = array(inputs.x)
     return Truth(n=inputs.n, k=inputs.get("k", 0), shares=shares)
 
