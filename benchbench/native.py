@@ -135,8 +135,9 @@ def build(*, verbose: bool = False, force: bool = False) -> Path:
         failure = target.with_name("failed.txt")
         failure.unlink(missing_ok=True)
         log.info(
-            "compiling the fused kernels (%d units, about a minute, once) into %s",
+            "compiling the fused kernels (%d units, %s, once) into %s",
             len(plan.units),
+            "some minutes with CUDA" if plan.facts["cuda"].startswith("nvcc") else "about a minute",
             target.parent,
         )
         try:

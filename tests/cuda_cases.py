@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import torch
 from host_kernels import CSRC, Executor, compile_library, pointer
 
+SANITIZED = "BENCHBENCH_TEST_SANITIZED"
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 WIDTHS = {torch.float32: 4, torch.bfloat16: 8, torch.float16: 8, torch.float64: 2}
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
@@ -74,7 +76,9 @@ def load(cache: Path) -> Kernels:
     """Compile the kernels (a minute, once for their text) and load them."""
     interface = Path(__file__).parent / "host_executor" / "interface.cu"
     sources = [*sorted((CSRC / "cuda").glob("*.cu")), interface]
-    return Kernels(Executor(compile_library(sources, cache)))
+    # Set by test_cuda_sanitizer.py for the tests that it runs in a process of their own.
+    extra = ("-fsanitize=address",) if os.environ.get(SANITIZED) else ()
+    return Kernels(Executor(compile_library(sources, cache, extra)))
 
 
 def real(dtype: torch.dtype) -> torch.dtype:
