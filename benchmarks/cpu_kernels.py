@@ -1,6 +1,7 @@
 """The CPU kernels beside the floor, eager and torch.compile, by benchbench itself.
 
     python benchmarks/cpu_kernels.py                            every op
+    python benchmarks/cpu_kernels.py --goals -n 3               only what has a goal, two threads
     python benchmarks/cpu_kernels.py tanh layer_norm -t 2       two ops, two threads
     python benchmarks/cpu_kernels.py --sizes cache calls --dtypes float32 --processes 5
     python benchmarks/cpu_kernels.py --write benchmarks/results/cpu_kernels.txt   (or .json)
@@ -193,6 +194,15 @@ def select(asked: argparse.Namespace, family: Family) -> Selection | None:
     )
 
 
+def count(asked: argparse.Namespace) -> int:
+    """Cases that are asked for, over all numbers of threads."""
+    found = [selection for family in FAMILIES if (selection := select(asked, family))]
+    points = [
+        math.prod(len(v.split(",")) for v in s.axes.values()) * len(s.patterns) for s in found
+    ]
+    return sum(points) * len(asked.threads)
+
+
 def measure(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[Run, Family]]:
     """A run for each family and number of threads."""
     environment = {**os.environ, "BENCHBENCH_PLUGINS": "activations,normalizations"}
@@ -319,13 +329,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--directions", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS))
-    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("-n", "--processes", type=int, default=5)
     parser.add_argument(
         "--budget", type=float, default=0.3, help="Timed seconds a case and process."
     )
     parser.add_argument("--store", type=Path, help="Keep the runs here.")
     parser.add_argument("--write", type=Path, help="The table too: .json, or text.")
+    parser.add_argument("--goals", action="store_true", help="Only ops and sizes that have a goal.")
     asked = parser.parse_args(arguments)
+    if asked.goals:
+        asked.ops = asked.ops or sorted({op.split()[0] for op, *_ in GOALS})
+        asked.sizes = [size for size in asked.sizes if size != "calls"]
+        asked.threads = [2]  # of the prototypes
     known = {task for family in FAMILIES for task in family.tasks}
     unknown = [op for op in asked.ops if op not in known]
     if unknown:
@@ -338,6 +353,7 @@ def main() -> None:
     asked = parse()
     started = time.monotonic()
     table: list[Line] = []
+    print(f"{count(asked)} cases, each in {asked.processes} processes", file=sys.stderr)
     print(HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for run, family in measure(asked, asked.store or Path(folder)):

@@ -151,12 +151,21 @@ def test_what_it_asks_for_can_be_planned():
         planned = plan(description, selection.patterns, axes=axes, contenders=selection.contenders)
         points = math.prod(len(values) for values in axes.values())
         assert len(planned) == points * len(selection.patterns)
+        alone = cpu_kernels.parse([p.split("/")[1] for p in selection.patterns] + ["-t", "1"])
+        assert cpu_kernels.count(alone) == len(planned)
         assert all("fused" in case.contenders for case in planned)
     one = cpu_kernels.parse(["gelu", "--sizes", "cache", "--dtypes", "float32"])
     chosen = [s for family in cpu_kernels.FAMILIES if (s := cpu_kernels.select(one, family))]
     assert [s.patterns for s in chosen] == [["activations/gelu"]]
     assert chosen[0].axes["shape"] == "256x1024"
     assert chosen[0].contenders == ["compiled", "fused"]
+
+
+def test_only_what_has_a_goal():
+    asked = cpu_kernels.parse(["--goals"])
+    assert (asked.threads, asked.sizes) == ([2], ["beyond", "cache"])
+    assert "tanh" in asked.ops and "batch_norm" in asked.ops and "mish" not in asked.ops
+    assert cpu_kernels.parse(["--goals", "tanh"]).ops == ["tanh"]
 
 
 def test_mistyped_ops_are_refused(capsys):
