@@ -177,17 +177,14 @@ def test_mistyped_ops_are_refused(capsys):
 @pytest.mark.slow
 def test_a_real_table(tmp_path):
     target = tmp_path / "table.json"
-    command = [sys.executable, BENCHMARKS / "cpu_kernels.py", "silu", "batch_norm", "-t", "1"]
+    command = [sys.executable, BENCHMARKS / "cpu_kernels.py", "silu", "-t", "1"]
     command += ["--sizes", "cache", "--dtypes", "float32", "--directions", "forward"]
     command += ["--processes", "1", "--budget", "0.02", "--write", target]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     content = json.loads(target.read_text())
     assert len(content["machine"]) == 3
-    assert {line["op"] for line in content["lines"]} == {
-        "silu",
-        *(f"batch_norm {a} {b}" for a in ("nchw", "channels_last") for b in ("train", "eval")),
-    }
+    assert [line["op"] for line in content["lines"]] == ["silu"]
     for line in content["lines"]:
         assert line["status"] == "ok"
         assert line["floor"] > 0 and line["eager"] > 0 and line["compiled"] > 0
