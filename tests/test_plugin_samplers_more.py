@@ -458,14 +458,3 @@ def test_structural_similarity_of_known_cases() -> None:
     c1 = (0.01 * 255) ** 2
     expected = (2 * 100 * 120 + c1) / (100**2 + 120**2 + c1)
     assert enlarge.ssim(a, b) == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.slow
-def test_torchs_multinomial_in_float32_is_wrong_over_many_categories() -> None:
-    # Running sums in float32 stop growing where a weight is less than half of their last digit.
-    params = {"categories": 2**24, "tables": "each-call", "dtype": "float32", "device": "cpu"}
-    trial = Trial("samplers/weighted-draw", params)
-    found = CONTENDERS["samplers/weighted-draw:torch"].build(trial.inputs)()
-    assert trial.judge(found) is not None
-    honest = CONTENDERS["samplers/weighted-draw:torch-searchsorted"].build(trial.inputs)()
-    assert trial.judge(honest) is None
