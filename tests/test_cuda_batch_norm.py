@@ -192,7 +192,8 @@ def test_what_does_not_fit_on_the_chip_is_read_again(kernels, layout, shape, dty
     dy = random(*shape, dtype=dtype, seed=9)
     found, expected = problem.backward(dy), problem.truth(dy)
     for ours, theirs in zip(found, [expected[i] for i in (0, 3, 1, 2)], strict=True):
-        close(ours, theirs.reshape(ours.shape), 400)
+        # Sums over 60,000 values: float64 has no better truth than its own.
+        close(ours, theirs.reshape(ours.shape), 2000 if dtype == torch.float64 else 400)
     kernels.device()
 
 
