@@ -188,12 +188,11 @@ def test_what_does_not_fit_on_the_chip_is_read_again(kernels, layout, shape, dty
         pytest.skip("pixels use no clusters: the same on both")
     kernels.device(processors=2, major=major)
     problem = Problem(kernels, shape, dtype, layout, "add relu")
-    close(problem.forward()[0], problem.truth()[0], 16 + 4 * own(dtype))  # long sums
+    close(problem.forward()[0], problem.truth()[0], 16 + 2 * own(dtype))  # 60,000 values: 428 seen
     dy = random(*shape, dtype=dtype, seed=9)
     found, expected = problem.backward(dy), problem.truth(dy)
     for ours, theirs in zip(found, [expected[i] for i in (0, 3, 1, 2)], strict=True):
-        # Sums over 60,000 values: float64 has no better truth than its own.
-        close(ours, theirs.reshape(ours.shape), 2000 if dtype == torch.float64 else 400)
+        close(ours, theirs.reshape(ours.shape), 400)
     kernels.device()
 
 

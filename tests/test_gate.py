@@ -303,7 +303,9 @@ def test_a_contender_that_became_five_percent_slower_is_found_and_an_unchanged_o
     assert done.returncode in (1, 4), done.stdout + done.stderr  # 4: a control lost to a neighbour
     lines = {line["contender"]: line for line in json.loads(emitted.read_text())["lines"]}
     # A machine that is busy may not be sure of 5 %, but it must not miss them silently.
-    assert lines["ours"]["word"] in ("slower", "inconclusive")
+    assert lines["ours"]["word"] == "slower" or (
+        done.returncode == 4 and lines["ours"]["word"] == "inconclusive"
+    )
     assert 1.02 < lines["ours"]["ratio"]["estimate"] < 1.10
     assert lines["plain"]["word"] == "unchanged"
     assert lines["eager"]["word"] in ("same", "inconclusive", "not slower")
@@ -378,7 +380,9 @@ def test_a_build_that_registers_operators_runs_in_a_process_of_its_own(gated, sl
     assert "two processes in turn" in report["mode"] and report["margin"] == 0.05
     (line,) = report["lines"]
     # Half as fast; on a machine with many neighbours not every process sees it.
-    assert line["word"] in ("slower", "inconclusive") and line["ratio"]["high"] > 1.3
+    assert line["word"] == "slower" or (
+        done.returncode == 4 and line["word"] == "inconclusive" and line["ratio"]["high"] > 1.3
+    )
     assert line["processes"] == 9
     assert len(report["controls"]) == 2 and all(c["ratio"] for c in report["controls"])
 
@@ -408,7 +412,9 @@ def test_a_stored_run_is_a_baseline_by_its_ratios(gated, slower, tmp_path):
     report = json.loads(emitted.read_text())
     lines = {line["contender"]: line for line in report["lines"]}
     # Half as fast; on a machine with many neighbours not every process sees it.
-    assert lines["ours"]["word"] in ("slower", "inconclusive")
+    assert lines["ours"]["word"] == "slower" or (
+        done.returncode == 4 and lines["ours"]["word"] == "inconclusive"
+    )
     assert lines["ours"]["ratio"]["estimate"] > 1.05
     assert lines["eager"]["word"] == "skipped"
     assert any("of their time then" in note for note in report["notes"])
