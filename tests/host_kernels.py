@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shlex
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -51,31 +53,36 @@ def text_with_headers(source: Path) -> str:
 
 def compile_library(sources: list[Path], cache: Path, extra: tuple[str, ...] = ()) -> Path:
     """The sources with the executor as a shared library; objects are reused by their text."""
-    cxx = shlex.split(compiler() or "c++")
-    objects = []
-    for source in [*(CSRC / "host_executor" / name for name in EXECUTOR), *sources]:
-        command = [*cxx, *FLAGS, *extra]
-        if source.parent.name == "host_executor" and source.suffix == ".cpp":
-            command.append("-fno-sanitize=undefined")
-        key = hashlib.sha256(("\0".join(command) + text_with_headers(source)).encode()).hexdigest()[
-            :20
-        ]
-        target = cache / f"{source.stem}-{key}.o"
-        if not target.exists():
-            partial = target.with_suffix(".partial")
-            subprocess.run(
-                [*command, "-x", "c++", "-c", str(source), "-o", str(partial)], check=True
-            )
-            partial.rename(target)
-        objects.append(target)
-    key = hashlib.sha256("\0".join(file.name for file in objects).encode()).hexdigest()[:20]
-    library = cache / f"host-{key}.so"
-    if not library.exists():
-        partial = library.with_suffix(".partial")
-        command = [*cxx, "-shared", *extra, *map(str, objects), "-o", str(partial)]
-        subprocess.run(command, check=True)
-        partial.rename(library)
+    import fcntl  # these tests run where there is a C++ compiler of the usual kind
+
+    with (cache / "lock").open("w") as lock, ThreadPoolExecutor(os.cpu_count()) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two workers of pytest, one compiles
+        sources = [*(CSRC / "host_executor" / name for name in EXECUTOR), *sources]
+        objects = list(pool.map(lambda source: compiled(source, cache, extra), sources))
+        key = hashlib.sha256("\0".join(file.name for file in objects).encode()).hexdigest()[:20]
+        library = cache / f"host-{key}.so"
+        if not library.exists():
+            command = [*shlex.split(compiler() or "c++"), "-shared", *extra, *map(str, objects)]
+            make(library, command)
     return library
+
+
+def compiled(source: Path, cache: Path, extra: tuple[str, ...]) -> Path:
+    command = [*shlex.split(compiler() or "c++"), *FLAGS, *extra]
+    if source.parent.name == "host_executor" and source.suffix == ".cpp":
+        command.append("-fno-sanitize=undefined")
+    text = "\0".join(command) + text_with_headers(source)
+    key = hashlib.sha256(text.encode()).hexdigest()[:20]
+    target = cache / f"{source.stem}-{key}.o"
+    if not target.exists():
+        make(target, [*command, "-x", "c++", "-c", str(source)])
+    return target
+
+
+def make(target: Path, command: list[str]) -> None:
+    partial = target.with_suffix(".partial")
+    subprocess.run([*command, "-o", str(partial)], check=True)
+    partial.rename(target)
 
 
 class Executor:

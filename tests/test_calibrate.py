@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -98,7 +99,7 @@ def rounds(sd=0.004, bias=0.0, seed=1):
 
 def standings(found, load=0):
     lines, _ = make_lines(found, DESIGN, load)
-    return {line.name.split(":")[0].split(" called")[0]: line for line in lines}
+    return {re.split(":| called| that a second", line.name)[0]: line for line in lines}
 
 
 def test_a_quiet_machine_keeps_the_promises():
@@ -130,8 +131,19 @@ def test_a_machine_that_cannot_tell_misses_them():
 
 
 def test_a_ratio_that_changes_between_rounds_is_seen():
-    assert reproducibility(rounds(bias=0.0))[0] < 0.015
-    assert reproducibility(rounds(bias=0.1))[0] > 0.05
+    still = reproducibility(rounds(bias=0.0), 0.015)
+    assert len(still.others) == 1 and still.others[0] < 0.015
+    assert len(still.copies) > 300 and still.copies[-1] < 0.015
+    (moved,) = reproducibility(rounds(bias=0.1), 0.015).others
+    assert moved > 0.05
+    assert standings(rounds(bias=0.1))["other contenders' ratios known to 1.5 %"].standing != "met"
+
+
+def test_a_ratio_that_is_not_known_well_is_counted_apart():
+    found = reproducibility(rounds(sd=0.05), 0.015)
+    assert len(found.wide) == 1 and not found.others
+    line = standings(rounds(sd=0.05))["other contenders' ratios known to 1.5 %"]
+    assert line.standing == "too few" and line.found.endswith("1 more have wider intervals")
 
 
 @given(st.integers(0, 50), st.integers(1, 500))

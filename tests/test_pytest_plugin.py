@@ -6,107 +6,18 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from pytest_project import FUNCTIONS, SCRIPTED, UNDECIDED, Pytest, runner
 
 pytest_plugins = ["pytester"]
-
-Pytest = Callable[..., pytest.RunResult]
-
-FUNCTIONS = """
-import functools
-import operator
-
-import numpy as np
-import pytest
-
-def make(seed, size=2000):
-    return (np.random.default_rng(seed).standard_normal(size).astype(np.float32),)
-
-def old(x):
-    return np.sort(x)
-
-def new(x):
-    return np.sort(x)
-
-def twice(x):
-    np.sort(x)
-    return np.sort(x)
-
-def unsorted(x):
-    return np.array(x)
-
-def in_place(x):
-    x.sort()
-    return np.array(x)
-
-def raises(x):
-    raise ValueError("not for these numbers")
-
-class Counting:
-    def __init__(self):
-        self.calls = 0
-
-    def __call__(self, x):
-        self.calls += 1
-        return np.sort(x) + np.float32(self.calls)
-"""
-
-UNDECIDED = """
-import pytest
-from benchbench import pairs
-
-VERDICT = pairs.Verdict(
-    candidate="new", baseline="old", logs={process: 0.01 * process for process in range(9)},
-    attempted=9, seconds=12.0,
-    times=(pairs.Time(name="new", estimate=1.0, low=1.0, high=1.0),),
-)
-
-@pytest.fixture(autouse=True)
-def undecided(monkeypatch):
-    monkeypatch.setattr(pairs, "compare", lambda *args, **rules: VERDICT)
-"""
-
-
-SCRIPTED = f"""
-import sys
-import pytest
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from scripted_times import ScriptedTimes
-import benchbench.engines.local
-
-FACTORS = {{}}
-
-def times(role, process):
-    factor = FACTORS.get(role, 1.05 if role == "slowed" else 1.0)
-    noise = FACTORS.get("noise", 1e-4) if role == "candidate" else 0.0
-    return 1e-3 * factor * (1.0 + noise * (process % 3))
-
-@pytest.fixture(autouse=True)
-def factors(monkeypatch):
-    FACTORS.clear()
-    monkeypatch.setattr(benchbench.engines.local, "LocalEngine", lambda: ScriptedTimes(times))
-    return FACTORS
-"""
 
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Pytest:
-    """Run pytest with the plugin on the given tests; the functions above come first."""
-    # Installed or not, under the entry point's name or not: here it is loaded one way.
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("BENCHBENCH_STORE", "results")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-    def run(tests: str = "", *options: str) -> pytest.RunResult:
-        if tests:
-            pytester.makepyfile(test_pairs=FUNCTIONS + tests)
-        return pytester.runpytest_subprocess("-p", "benchbench.pytest_plugin", "-rA", *options)
-
-    return run
+    return runner(pytester, monkeypatch)
 
 
 def test_verdicts(run: Pytest, pytester: pytest.Pytester) -> None:
@@ -158,77 +69,6 @@ def test_equal(benchbench, factors):
     )
     assert "pair/test_equal" in shown.stdout and "7 processes" in shown.stdout
     assert "within, 90 %" in shown.stdout and "2 same, 1 slower" in shown.stdout
-
-
-def test_wrong_results_fail_with_the_reason(run: Pytest) -> None:
-    result = run(
-        """
-def test_wrong(benchbench):
-    benchbench.compare(unsorted, old, inputs=make)
-
-def test_changes_its_input(benchbench):
-    benchbench.compare(in_place, old, inputs=make)
-
-def test_raises(benchbench):
-    benchbench.compare(raises, old, inputs=make)
-
-def test_no_inputs(benchbench):
-    benchbench.compare(new, old, inputs=raises)
-
-def test_counts_its_calls(benchbench):
-    benchbench.compare(new, Counting(), inputs=make, controls="none")
-"""
-    )
-    result.assert_outcomes(failed=5)
-    result.stdout.fnmatch_lines(
-        [
-            "*WrongResult: unsorted is wrong (check): the largest relative error of its float32 "
-            "output is *, allowed is *",
-            "*WrongResult: in_place is wrong (check): it changed the shared input '[[]0[]]'*",
-            "*WrongResult: raises is failed (check): ValueError: not for these numbers*",
-            "*WrongResult: new and old cannot be compared: ValueError: not for these numbers*",
-            "*WrongResult: Counting is wrong (audit): *",
-            "*if what Counting returns depends on earlier calls, let each call start*check=None*",
-            "test_pairs.py::test_wrong: unsorted is wrong*",
-        ]
-    )
-
-
-def test_what_cannot_be_imported_says_what_to_do(run: Pytest) -> None:
-    result = run(
-        """
-def test_lambda(benchbench):
-    benchbench.compare(lambda x: x, old, inputs=make)
-
-def test_closure(benchbench):
-    def inner(x):
-        return x
-    benchbench.compare(new, functools.partial(inner), inputs=make)
-
-def test_no_function(benchbench):
-    benchbench.compare(new, old, inputs=(1, 2))
-
-def test_mistyped_rule(benchbench):
-    benchbench.compare(new, old, inputs=make, proceses=5)
-
-def test_too_few(benchbench):
-    benchbench.compare(new, old, inputs=make, processes=3, most=5)
-
-def test_mistyped_timer(benchbench):
-    benchbench.compare(new, old, inputs=make, timer="wal")
-"""
-    )
-    result.assert_outcomes(failed=6)
-    result.stdout.fnmatch_lines(
-        [
-            "*UsageError: the candidate is a lambda (test_pairs.py:*)*functools.partial",
-            "*UsageError: the baseline 'inner' is defined inside 'test_closure' (test_pairs.py:*",
-            "*UsageError: inputs must be callable, not a tuple. It is called with a seed*",
-            "*UsageError: benchbench has no rule 'proceses'. Did you mean 'processes'*",
-            "*UsageError: processes=3 with most=5 can decide nothing*",
-            "*UsageError: there is no timer 'wal'. Did you mean 'wall'*",
-        ]
-    )
 
 
 @pytest.mark.parametrize(
@@ -446,29 +286,6 @@ def test_it(benchbench, pytestconfig):
     assert any("s for another comparison on this machine to end" in text for text in outputs)
 
 
-def test_without_timing_results_are_still_compared(run: Pytest) -> None:
-    result = run(
-        """
-def test_right(benchbench):
-    verdict = benchbench.compare(twice, old, inputs=make)
-    verdict.assert_faster(by=1000)
-    assert verdict.word is None and not verdict.timed
-
-def test_wrong(benchbench):
-    benchbench.compare(unsorted, old, inputs=make).assert_not_slower()
-""",
-        "--benchbench-skip",
-    )
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(
-        [
-            "*WrongResult: unsorted is wrong*",
-            "*twice against old: results agree, not timed",
-            "not timed, because of --benchbench-skip",
-        ]
-    )
-
-
 def test_the_marker_selects_and_the_fixture_implies_it(run: Pytest) -> None:
     result = run(
         """
@@ -480,138 +297,6 @@ def test_timed(benchbench): raise AssertionError("left out")
         "--strict-markers",
     )
     result.assert_outcomes(passed=1, deselected=1)
-
-
-def test_how_outputs_are_compared(run: Pytest) -> None:
-    result = run(
-        """
-def words(seed):
-    return {"text": "b a c"}
-
-def split(text):
-    return sorted(text.split())
-
-def split_backwards(text):
-    return sorted(text.split())[::-1]
-
-def same_set(one, other):
-    return set(one) == set(other)
-
-def names_the_first(one, other):
-    return None if one == other else f"it begins with {one[0]}"
-
-def half(x):
-    return x.astype(np.float16).astype(np.float32)
-
-def copied(x):
-    return x.copy()
-
-def exact(x):
-    assert x.dtype == np.float64
-    return x
-
-def only_single(x):
-    if x.dtype != np.float32:
-        raise TypeError("float32 only")
-    return x * np.float32(3)
-
-def test_words(benchbench):
-    benchbench.compare(split_backwards, split, inputs=words)
-
-def test_check(benchbench):
-    benchbench.compare(split_backwards, split, inputs=words, check=same_set)
-
-def test_check_gives_a_reason(benchbench):
-    benchbench.compare(split_backwards, split, inputs=words, check=names_the_first)
-
-def test_no_check(benchbench):
-    benchbench.compare(unsorted, old, inputs=make, check=None)
-
-def test_reference(benchbench):
-    benchbench.compare(half, copied, inputs=make, reference=exact)
-
-def test_no_double(benchbench):
-    benchbench.compare(only_single, only_single, inputs=make)
-    benchbench.compare(unsorted, only_single, inputs=make)
-""",
-        "--benchbench-skip",
-    )
-    result.assert_outcomes(passed=2, failed=4)
-    result.stdout.fnmatch_lines(
-        [
-            "*output[[]0[]] of split is a str, which cannot be compared as numbers: pass check=*",
-            "*split_backwards is wrong (check): it begins with c",
-            "*half is wrong (check): *",
-            "*unsorted is wrong (check): *",
-            "*only_single cannot be computed in float64 (TypeError: float32 only)*tolerance=*",
-        ]
-    )
-
-
-LAYOUTS = {
-    "prepend": ([], "tests/conftest.py", "from helper import scale\n", "tests/helper.py"),
-    "importlib": (
-        ["--import-mode=importlib"],
-        "tests/inner/__init__.py",
-        "from .helper import scale\n",
-        "tests/inner/helper.py",
-    ),
-    "pythonpath": (
-        ["-o", "pythonpath=lib"],
-        "tests/conftest.py",
-        "from helper import scale\n",
-        "lib/helper.py",
-    ),
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_test_module_is_imported_as_pytest_did(
-    run: Pytest, pytester: pytest.Pytester, layout: str
-) -> None:
-    options, marker_file, imports, helper = LAYOUTS[layout]
-    files = {
-        marker_file: "",
-        helper: "def scale(x):\n    return 2 * x\n",
-        str(Path(marker_file).parent / "test_layout.py"): imports
-        + "def make(seed): return (1.5 + seed,)\n"
-        + "class Doubler:\n    @staticmethod\n    def double(x): return x + x\n"
-        + "def test_it(benchbench):\n"
-        + "    benchbench.compare(Doubler.double, scale, inputs=make).assert_not_slower()\n",
-    }
-    for name, text in files.items():
-        path = pytester.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    run("", *options, "--benchbench-skip").assert_outcomes(passed=1)
-
-
-def test_a_test_module_that_cannot_be_imported_again_says_why(
-    run: Pytest, pytester: pytest.Pytester
-) -> None:
-    pytester.makepyfile(
-        test_once="""
-import sys
-
-if "benchbench.worker" in str(sys.modules["__main__"].__spec__):
-    raise RuntimeError("only pytest may import this")
-
-def make(seed): return 1.0
-def one(x): return x
-def other(x): return x + 0
-
-def test_it(benchbench):
-    benchbench.compare(one, other, inputs=make)
-"""
-    )
-    result = run("", "--benchbench-skip")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        [
-            "*one and other cannot be compared: PluginError: the candidate cannot be imported in a "
-            "fresh process: RuntimeError: only pytest may import this. What its module needs*"
-        ]
-    )
 
 
 def test_start_up_imports_nothing_heavy() -> None:

@@ -29,7 +29,7 @@ GUILTY = {
     "segfaults_in_call": ("failed", "check", "(SIGSEGV) at segfaults_in_call.py:"),
     "segfaults_later": ("failed", "", "segmentation fault"),
     "aborts_in_call": ("failed", "check", "abort (SIGABRT)"),
-    "exhausts_memory": ("failed", "check", "of memory, more than the limit of 2 GiB"),
+    "exhausts_memory": ("failed", "check", "of memory, more than the limit of 1.25 GiB"),
     "closes_descriptors": ("failed", "", ""),
     "returns_nan": ("wrong", "check", "1 of 20000 values are nan or the like where"),
     "returns_none": ("wrong", "check", "None"),
@@ -77,7 +77,7 @@ SETTINGS = Settings(
     warmup=0.02,
     threads=2,
     timeout=4.0,
-    memory_limit=2 << 30,
+    memory_limit=5 << 28,
 )
 
 
