@@ -155,6 +155,12 @@ def workload_fault(workload: Workload) -> str:
                 freeze(value)
         except TypeError as error:
             return f"axis {axis!r}: {error}"
+    for axis in workload.open_axes:
+        if not all(isinstance(value, str) for value in workload.axes.get(axis, (0,))):
+            return (
+                f"open_axes names {axis!r}, which is no axis of text."
+                f"{suggestion(axis, workload.axes)}"
+            )
     for preset, grids in workload.presets.items():
         for grid in [grids] if isinstance(grids, Mapping) else grids:
             for axis, values in grid.items():
@@ -213,6 +219,7 @@ class WorkloadInfo:
     axes: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     presets: Mapping[str, tuple[Grid, ...]] = field(default_factory=dict)
     contenders: Mapping[str, ImplementationInfo] = field(default_factory=dict)
+    open_axes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +281,7 @@ def describe(
                 "axes": to_json(workload.axes),
                 "presets": {p: to_json(preset_grids(workload, p)) for p in workload.presets},
                 "contenders": to_json(contenders),
+                "open_axes": list(workload.open_axes),
             }
         )
     return {
@@ -345,6 +353,7 @@ def _workload_from_json(data: Mapping[str, Any]) -> WorkloadInfo:
             )
             for c in data["contenders"]
         },
+        open_axes=tuple(data.get("open_axes", ())),
     )
 
 

@@ -121,6 +121,9 @@ class Workload:
     follows from them. They get other values (``make`` with another seed) in the same buffers, and
     outputs must follow. None: the first tensor among the arguments, and the cotangents. Empty:
     none. Needs ``reference`` and ``tolerance``; not for ``stateful`` workloads."""
+    open_axes: Sequence[str] = ()
+    """Axes of text whose listed values are examples: the command line takes any other (the name of
+    a model, say), and ``make`` says what is wrong with one that does not exist."""
 
     @property
     def kind(self) -> str:

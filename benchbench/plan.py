@@ -167,7 +167,7 @@ def parse_value(text: str, axis: str, workload: WorkloadInfo) -> Value:
     """Read an axis value as the command line writes it.
 
     A value that the workload lists is taken as listed. Numbers and shapes may also be new ones;
-    text may not, since only the workload knows what a word means.
+    text only on the workload's open axes, since nobody else knows what a word means.
 
     Raises:
         UsageError: the text is none of the axis' values and cannot be read as one.
@@ -177,6 +177,8 @@ def parse_value(text: str, axis: str, workload: WorkloadInfo) -> Value:
         if format_value(value) == text:
             return value
     sample = known[0]
+    if axis in workload.open_axes and text:
+        return text
     try:
         if isinstance(sample, tuple):
             return tuple(int(part) for part in text.split("x"))

@@ -10,6 +10,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "imblearn": "imbalanced-learn",
+    "quack": "quack-kernels",
     "sklearn": "scikit-learn",
 }
 """Where the distribution has another name than the top module."""

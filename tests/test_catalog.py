@@ -37,6 +37,11 @@ def contributions(*items, provider=MINE):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"axes": {"n": (1,)}, "open_axes": ("n",)}, "'n', which is no axis of text"),
+        (
+            {"axes": {"model": ("a",)}, "open_axes": ("modle",)},
+            "open_axes names 'modle', which is no axis of text. Did you mean",
+        ),
         ({"name": "NoSlash"}, "kind/task in lower case"),
         ({"name": "Upper/Case"}, "kind/task in lower case"),
         ({"axes": {"n": ()}}, "at least one value"),

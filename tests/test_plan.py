@@ -165,3 +165,16 @@ def test_planned_cases_survive_json(grid, seed):
 def test_preset_grids_of_a_workload_without_presets():
     assert preset_grids(workload(presets={}), "full") == [{}]
     assert Case(workload="a/b", params={}).id == "a/b[]"
+
+
+def test_text_may_be_new_on_open_axes_only():
+    named = workload("nets/any", axes={"model": ("a", "b"), "n": (1,)}, presets={})
+    with pytest.raises(UsageError, match="no model=c"):
+        plan(description(named), axes={"model": ["c"]})
+    opened = workload(
+        "nets/any", axes={"model": ("a", "b"), "n": (1,)}, presets={}, open_axes=("model",)
+    )
+    planned = plan(description(opened), axes={"model": ["c", "a"]})
+    assert ids(planned) == ["nets/any[model=c,n=1]", "nets/any[model=a,n=1]"]
+    with pytest.raises(UsageError, match="no model="):
+        plan(description(opened), axes={"model": [""]})

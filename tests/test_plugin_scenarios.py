@@ -16,18 +16,23 @@ from benchbench.runner import TAIL_CALLS
 from benchbench.stats import summarise
 from benchbench.supervise import describe, execute
 from benchbench_plugins import scenarios
+from benchbench_plugins.models.zoo import MODELS
 
 WORKLOADS = {w.name: w for w in scenarios.benchbench_workloads()}
-WAYS = [i for i in scenarios.benchbench_implementations() if "resnet18" in i.id]
+WAYS = list(scenarios.benchbench_implementations())
 
 
-@pytest.mark.parametrize("stage", ["whole", "prepare", "infer"])
-def test_every_way_gives_the_answer(stage):
+@pytest.mark.parametrize("network", ["resnet18", "mlp", "lstm", "autoencoder"])
+@pytest.mark.parametrize("stage", scenarios.STAGES)
+def test_every_way_gives_the_answer(network, stage):
     params = {"stage": stage, "device": "cpu"}
-    workload = WORKLOADS["models/resnet18-online"]
+    workload = WORKLOADS[f"models/{network}-online"]
+    near = scenarios.NEAR if network == "resnet18" else scenarios.NEAR_ROWS
     inputs = workload.make(params, 1)
     wanted = workload.reference(inputs)
-    for way in WAYS:
+    ways = [way for way in WAYS if way.workload == workload.name]
+    assert {"eager", "compiled"} <= {way.name for way in ways}
+    for way in ways:
         reason = way.unavailable(params)
         if reason or way.name == "compiled":
             continue
@@ -36,7 +41,8 @@ def test_every_way_gives_the_answer(stage):
             output=output, inputs=inputs, params=params, calls=1, reference=wanted
         )
         assert workload.check(evidence) is None, way.name
-        assert workload.metrics(output, wanted)["off"] <= scenarios.NEAR[stage]
+        assert workload.metrics(output, wanted)["off"] <= near[stage]
+        assert output is not inputs.x
     wrong = bb.Evidence(
         output=wanted.flip(1) * 1.2, inputs=inputs, params=params, calls=1, reference=wanted
     )
@@ -89,6 +95,15 @@ def test_the_slowest_calls_are_told(tmp_path: Path):
     assert set(row.quantiles) == {"p90"}
     assert row.latency.estimate <= row.quantiles["p90"]
     assert calls[70] <= row.quantiles["p90"] <= calls[73]
+
+
+def test_every_network_has_requests():
+    for model in MODELS:
+        workload = WORKLOADS[f"models/{model.name}-online"]
+        assert workload.tail and set(workload.axes["stage"]) == set(scenarios.STAGES)
+        names = {way.name for way in WAYS if way.workload == workload.name}
+        assert ("pillow" in names) == model.images
+        assert ("swapped" in names) == model.swappable
 
 
 def test_photographs_are_frames():

@@ -1,7 +1,10 @@
 """Models: whole networks, and ways to run them end to end.
 
-``swapped`` replaces norms and activations by benchbench's own kernels, so that what a kernel gains
-alone can be seen in a model. Weights are random with a fixed seed and equal for all contenders.
+The preset ``batches`` sweeps the batch size: ``benchbench run models/resnet18 -p batches`` shows
+samples a second for each. ``swapped`` replaces norms and activations by benchbench's own kernels,
+so that what a kernel gains alone can be seen in a model, and ``swapped-NAME`` by those of another
+contender. Weights are random with a fixed seed and
+equal for all contenders.
 """
 
 from __future__ import annotations
@@ -10,12 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import benchbench as bb
-from benchbench_plugins.models import gan, judge, zoo
+from benchbench_plugins.models import bfloat16, contenders, gan, judge, split, timm, zoo
 from benchbench_plugins.models.ways import WAYS, build, reference, unavailable
 from benchbench_plugins.models.zoo import MODELS, Model
 
-# float32 rounding passes through up to 20 layers, in another order in each way to run.
-TOLERANCE = bb.Tolerance(factor=10, units=64)
+_PARTS = (split, bfloat16, contenders, timm, gan)
 
 
 def _inference(model: Model) -> bb.Workload:
@@ -29,7 +31,7 @@ def _inference(model: Model) -> bb.Workload:
         presets=_presets(model, model.quick),
         make=lambda params, seed: zoo.make(model, params, seed),
         reference=lambda inputs: reference(model, inputs, False),
-        tolerance=TOLERANCE,
+        tolerance=judge.OUTPUT,
         work=lambda params: model.work(params, False),
         metrics=metrics,
         baseline="eager",
@@ -41,10 +43,10 @@ def _training(model: Model) -> bb.Workload:
         name=model.workload(training=True),
         doc=f"{model.doc} Forward, backward and a step of SGD with momentum.",
         axes={**model.axes, "device": ("cpu", "cuda")},
-        presets=_presets(model, model.quick_training),
-        make=lambda params, seed: zoo.make(model, params, seed),
+        presets=_presets(model, model.quick_training, training=True),
+        make=lambda params, seed: zoo.make(model, params, seed, training=True),
         reference=lambda inputs: reference(model, inputs, True),
-        tolerance=None if model.kinked else TOLERANCE,
+        tolerance=None if model.kinked else judge.OUTPUT,
         check=lambda evidence: judge.check(model.kinked, evidence),
         metrics=judge.metrics if model.kinked else None,
         stateful=True,
@@ -53,22 +55,24 @@ def _training(model: Model) -> bb.Workload:
     )
 
 
-def _presets(model: Model, quick: zoo.Points | None) -> dict[str, Any]:
+def _presets(model: Model, quick: zoo.Points | None, *, training: bool = False) -> dict[str, Any]:
+    in_standard = model.standard is not None and (model.train_in_standard or not training)
     return {
         "quick": [quick] if quick is not None else [],
-        "standard": [model.standard] if model.standard is not None else [],
+        "standard": [model.standard] if in_standard else [],
         "full": dict(model.axes),
+        "batches": {"batch": zoo.BATCHES},
     }
 
 
 @bb.hookimpl
 def benchbench_workloads() -> Iterator[bb.Workload]:
-    """Inference of each model, and a training step of those that can be compared."""
+    """Inference and a training step of each model, in float32 and in bfloat16."""
     for model in MODELS:
         yield _inference(model)
-        if model.trainable:
-            yield _training(model)
-    yield from gan.workloads()
+        yield _training(model)
+    for part in _PARTS:
+        yield from part.workloads()
 
 
 @bb.hookimpl
@@ -77,7 +81,7 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
     from benchbench import fused
 
     for model in MODELS:
-        for training in (False, True) if model.trainable else (False,):
+        for training in (False, True):
             for way in WAYS:
                 if way.applies(model):
                     yield bb.Implementation(
@@ -89,4 +93,5 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
                         presets=way.presets(model),
                         doc=way.doc,
                     )
-    yield from gan.implementations()
+    for part in _PARTS:
+        yield from part.implementations()

@@ -1,13 +1,14 @@
 """Ways to run a model: eager, compiled, channels last, and with our norms and activations.
 
 Lower precision is no way to run the same workload: what a bfloat16 product loses is thousands of
-times what these contenders may differ by, so it would need a tolerance, and a table, of its own.
+times what these contenders may differ by. It has workloads of its own, in module ``bfloat16``.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +30,18 @@ class Way:
     compile: bool = False
     channels_last: bool = False
     swap: bool = False
+    autocast: bool = False
+    """Products in bfloat16, weights in float32."""
+    convert: bool = False
+    """Weights and activations in bfloat16: inference only, since it would round the steps off."""
 
-    def applies(self, model: Model) -> bool:
+    def applies(self, model: Model, training: bool = False) -> bool:
         """Whether the way means anything for the model."""
-        return (model.images or not self.channels_last) and (model.swappable or not self.swap)
+        return (
+            (model.images or not self.channels_last)
+            and (model.swappable or not self.swap)
+            and not (training and self.convert)
+        )
 
     def presets(self, model: Model) -> tuple[str, ...] | None:
         """Compiling a large network takes longer than a quick look."""
@@ -64,7 +73,9 @@ def build(model: Model, way: Way, training: bool) -> Callable[[Any], bb.Thunk]:
 
     def built(inputs: Any) -> bb.Thunk:
         network = prepared(way, inputs, training)
-        return training_step(model, network, inputs) if training else inference(network, inputs)
+        if training:
+            return training_step(model, network, inputs, way)
+        return inference(network, inputs, way)
 
     return built
 
@@ -79,12 +90,27 @@ def prepared(way: Way, inputs: Any, training: bool) -> Any:
     kept = {} if training else {id(tensor): tensor for tensor in weights}
     network: nn.Module = copy.deepcopy(inputs.model, kept).train(training)
     if way.swap:
-        from benchbench import fused
-
-        fused.swap(network)
+        swap(network)
+    if way.convert:
+        network = copy.deepcopy(network).to(torch.bfloat16)  # to() would write into shared weights
     if way.channels_last:
         network = _in_channels_last(network)
     return torch.compile(network, dynamic=False) if way.compile else network
+
+
+def swap(network: nn.Module) -> Any:
+    """Put benchbench's norms and activations in place of torch's; says what was replaced.
+
+    A lone ReLU is left where there is anything else, since torch's is at the limit of the memory.
+    In networks of nothing but ReLU it is replaced (not in place), so that they have an answer too.
+    """
+    from benchbench import fused
+    from benchbench.fused import modules
+
+    swapped = fused.swap(network)
+    if swapped.replaced:
+        return swapped
+    return fused.swap(network, replacements={nn.ReLU: lambda module: modules.ReLU()})
 
 
 def _in_channels_last(network: nn.Module) -> nn.Module:
@@ -97,18 +123,29 @@ def _in_channels_last(network: nn.Module) -> nn.Module:
     return network
 
 
-def inference(network: Any, inputs: Any) -> bb.Thunk:
-    """Output of the network, without gradients."""
+def _precision(way: Way, x: Tensor) -> AbstractContextManager[Any]:
+    if way.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def inference(network: Any, inputs: Any, way: Way = WAYS[0]) -> bb.Thunk:
+    """Output of the network, without gradients; in float32 where the way computes in bfloat16."""
     x = inputs.x
 
     def call() -> Tensor:
         with torch.no_grad():
             return network(x)  # type: ignore[no-any-return]
 
-    return call
+    def call_in_bfloat16() -> Tensor:
+        with torch.no_grad(), _precision(way, x):
+            given = x.bfloat16() if way.convert else x
+            return network(given).float()  # type: ignore[no-any-return]
+
+    return call_in_bfloat16 if way.autocast or way.convert else call
 
 
-def training_step(model: Model, network: Any, inputs: Any) -> bb.Thunk:
+def training_step(model: Model, network: Any, inputs: Any, way: Way = WAYS[0]) -> bb.Thunk:
     """One step of SGD with momentum on the same batch each time.
 
     Returns the loss before the step, and for the first, the middle and the last parameter the
@@ -122,7 +159,8 @@ def training_step(model: Model, network: Any, inputs: Any) -> bb.Thunk:
 
     def call() -> dict[str, Any]:
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(network(x), target)
+        with _precision(way, x):
+            loss = loss_of(network(x), target)
         loss.backward()
         optimizer.step()
         return {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import benchbench as bb
 from benchbench_plugins._common import optional
+from benchbench_plugins.models import masks
 from benchbench_plugins.models.alexnet import AlexNet2012
 from benchbench_plugins.models.blocks import (
     Block,
@@ -36,6 +37,8 @@ def torchvision_factory(name: str) -> Callable[[], nn.Module]:
 
 
 Points = Mapping[str, tuple[int, ...]]
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+"""Of the preset ``batches``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +54,16 @@ class Model:
     quick: Points | None
     standard: Points | None
     quick_training: Points | None = None
+    train_in_standard: bool = True
     classes: int = 10
     """Of the targets; 0 for a regression."""
     reconstructs: bool = False
     """Whether a regression is to the input itself."""
     images: bool = False
     swappable: bool = True
-    """Whether there are norms or activations to replace."""
+    """Whether there are norms or activations to replace: not where they are inside an operator."""
     kinked: bool = False
     """Whether its gradient jumps (ReLU, max pooling); module ``judge`` says what follows."""
-    trainable: bool = True
-    """False when a training step draws random numbers (dropout), so that ways cannot agree."""
     needs: str = ""
     """An optional package."""
     compile_in_quick: bool = False
@@ -115,7 +117,8 @@ def count_parameters(factory: Callable[[], nn.Module]) -> int:
         return sum(parameter.numel() for parameter in factory().parameters())
 
 
-def _image(params: bb.Params) -> tuple[int, ...]:
+def image(params: bb.Params) -> tuple[int, ...]:
+    """(batch, 3, size, size)."""
     return (_number(params, "batch"), 3, _number(params, "size"), _number(params, "size"))
 
 
@@ -231,20 +234,20 @@ MODELS = (
         name="alexnet-2012",
         doc="AlexNet as of 2012: local response norm, overlapping pooling, two groups.",
         factory=AlexNet2012,
-        input=_image,
+        input=image,
         axes={"batch": (1, 32), "size": (224,)},
         quick=None,
         standard={"batch": (1,), "size": (224,)},
         classes=1000,
         images=True,
         kinked=True,
-        trainable=False,
+        train_in_standard=False,
     ),
     Model(
         name="resnet18",
         doc="torchvision's ResNet-18.",
         factory=torchvision_factory("resnet18"),
-        input=_image,
+        input=image,
         axes={"batch": (2, 8, 32), "size": (224, 64)},
         quick={"batch": (2,), "size": (224,)},
         standard={"batch": (8,), "size": (224,)},
@@ -259,41 +262,43 @@ MODELS = (
             name=name,
             doc=doc,
             factory=torchvision_factory(name.replace("-", "_")),
-            input=_image,
+            input=image,
             axes={"batch": (1, 8), "size": (224,)},
             quick=None,
             standard=standard,
             classes=1000,
             images=True,
             kinked=True,
-            swappable=swappable,
-            trainable=trainable,
             needs="torchvision",
             compile_in_standard=False,
+            train_in_standard=name == "resnet50",
         )
-        for name, doc, swappable, trainable, standard in (
-            ("alexnet", "torchvision's AlexNet (of 2014).", False, False, None),
-            ("vgg16", "torchvision's VGG-16.", False, False, None),
-            ("vgg19", "torchvision's VGG-19.", False, False, None),
-            ("resnet50", "torchvision's ResNet-50.", True, True, {"batch": (1,)}),
-            ("mobilenet-v2", "torchvision's MobileNetV2.", True, False, {"batch": (1,)}),
-            ("mobilenet-v3-small", "torchvision's MobileNetV3, small.", True, False, None),
-            ("squeezenet1-0", "torchvision's SqueezeNet 1.0.", False, False, None),
-            ("squeezenet1-1", "torchvision's SqueezeNet 1.1.", False, False, {"batch": (1,)}),
+        for name, doc, standard in (
+            ("alexnet", "torchvision's AlexNet (of 2014).", None),
+            ("vgg16", "torchvision's VGG-16.", None),
+            ("vgg19", "torchvision's VGG-19.", None),
+            ("resnet50", "torchvision's ResNet-50.", {"batch": (1,)}),
+            ("mobilenet-v2", "torchvision's MobileNetV2.", {"batch": (1,)}),
+            ("mobilenet-v3-small", "torchvision's MobileNetV3, small.", None),
+            ("squeezenet1-0", "torchvision's SqueezeNet 1.0.", None),
+            ("squeezenet1-1", "torchvision's SqueezeNet 1.1.", {"batch": (1,)}),
         )
     ),
 )
 
 
-def make(model: Model, params: bb.Params, seed: int) -> bb.Inputs:
-    """The model with its weights, an input and a target; shared, so contenders only read them."""
+def make(model: Model, params: bb.Params, seed: int, *, training: bool = False) -> bb.Inputs:
+    """The model with its weights, an input and a target; shared, so contenders only read them.
+
+    For training, dropout gets masks that are the same for all ways and all steps.
+    """
     rng = torch.Generator().manual_seed(seed)
     device = str(params["device"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = model.factory()
+    network = reseeded(model.factory, seed)
     _unsettle(network, rng)
     shape = model.input(params)
+    if training:
+        masks.fix(network, model.factory, shape, seed)
     values: dict[str, Any] = {
         "model": network.to(device),
         "x": torch.randn(shape, generator=rng).to(device),
@@ -305,6 +310,13 @@ def make(model: Model, params: bb.Params, seed: int) -> bb.Inputs:
     else:
         target = torch.randn((shape[0], 1), generator=rng)
     return bb.Inputs({**values, "target": target.to(device)})
+
+
+def reseeded(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A network with the weights of ``seed``; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return factory()
 
 
 def _unsettle(network: nn.Module, rng: torch.Generator) -> None:

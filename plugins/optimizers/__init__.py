@@ -12,6 +12,7 @@ import benchbench as bb
 from benchbench_plugins.optimizers import (
     embedding,
     matrices,
+    peers,
     penalties,
     profile,
     quasi_newton,
@@ -20,7 +21,7 @@ from benchbench_plugins.optimizers import (
     ways,
 )
 
-_PARTS = (step, matrices, embedding, quasi_newton, target, ways, penalties)
+_PARTS = (step, matrices, embedding, quasi_newton, target, peers, ways, penalties)
 
 
 @bb.hookimpl

@@ -32,6 +32,7 @@ class Racer:
     rates: Mapping[str, float]
     """By race; it does not take part in the others."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    library: str = "torch.optim"
 
     def maker(self, race: Race, **ways: Any) -> Maker:
         """Makes the optimizer for the parameters of a model; ``ways`` is how it is to be run."""
@@ -42,7 +43,7 @@ class Racer:
         """Every setting, as text."""
         settings = {"lr": self.rates[race.name], **self.settings}
         stated = ", ".join(f"{name}={value}" for name, value in settings.items())
-        return f"torch.optim.{self.make.__name__}, {stated}."
+        return f"{self.library}.{self.make.__name__}, {stated}."
 
 
 RACERS = (

@@ -20,6 +20,7 @@ from benchbench_plugins.samplers import (
     image,
     imbalance,
     index,
+    peers,
     series,
     signals,
     smote,
@@ -41,6 +42,7 @@ _PARTS = (
     image,
     enlarge,
     fused,
+    peers,
 )
 
 

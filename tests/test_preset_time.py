@@ -1,0 +1,48 @@
+"""The estimate of a preset's time counts what takes time, and a sample of cases stands for all."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchbench.catalog import Description, ImplementationInfo, WorkloadInfo
+from benchbench.contract import Case, PlannedCase
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import preset_time  # noqa: E402
+
+SETTINGS = preset_time.settings_of("standard")
+INFOS = {
+    "eager": ImplementationInfo(name="eager"),
+    "compiled": ImplementationInfo(name="compiled"),
+    "absent": ImplementationInfo(name="absent", unavailable="needs a library"),
+}
+ALL = Description(workloads={"a/b": WorkloadInfo(name="a/b", baseline="eager", contenders=INFOS)})
+
+
+def planned(n, *names):
+    case = Case(workload="a/b", params={"n": n})
+    return PlannedCase(case=case, baseline="eager", contenders=names)
+
+
+def test_an_estimate_has_budget_warm_up_and_compiling():
+    one = preset_time.estimate(planned(1, "eager"), SETTINGS, ALL)
+    assert one == pytest.approx(0.4 + 0.2 + preset_time.CONTENDER)
+    two = preset_time.estimate(planned(1, "eager", "compiled"), SETTINGS, ALL)
+    assert two == pytest.approx(one + 0.2 + preset_time.CONTENDER + preset_time.COMPILED)
+    assert preset_time.estimate(planned(1, "eager", "absent"), SETTINGS, ALL) == one
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 100])
+def test_a_sample_stands_for_all(every):
+    cases = [planned(n, "eager") for n in range(7)]
+    chosen = preset_time.thinned(cases, every)
+    assert len(chosen) == -(-7 // every)
+    assert sum(weight for _, weight in chosen) == pytest.approx(7)
+
+
+def test_settings_are_those_of_the_command_line():
+    from benchbench.cli import run
+
+    text = Path(run.__file__).read_text()
+    assert f"Settings(processes=9, budget={SETTINGS.budget}, warmup={SETTINGS.warmup})" in text
