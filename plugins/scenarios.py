@@ -1,9 +1,10 @@
 """Scenarios: every network where it is used, from a request on the host to an answer on the host.
 
 The offline scenario (a batch in, a batch out) is what the module ``models`` runs. Here requests
-come one at a time, and the table has p90 and p99 beside the median. A network of images gets a frame
-as a camera gives it, (720, 1280, 3) uint8; any other gets one row of its input in float32. The answer
-is the probabilities of the classes, or the output of a regression. The axis ``stage`` splits it:
+come one at a time, and the table has p90 and p99 beside the median. A network of images gets a
+frame as a camera gives it, (720, 1280, 3) uint8; any other gets one row of its input in float32.
+The answer is the probabilities of the classes, or the output of a regression. The axis ``stage``
+splits it:
 
 - ``prepare`` resizes and normalises a frame, and copies to the device;
 - ``infer`` runs the network;

@@ -87,9 +87,7 @@ def liger() -> dict[str, ModuleType]:
     def liger_rms_norm(X, W, eps, offset=0.0, casting_mode="llama", in_place=True):
         return _OverwritingNorm.apply(X, W, eps, in_place)
 
-    def liger_fused_add_rms_norm(
-        X, R, W, eps, offset=0.0, casting_mode="llama", in_place=True
-    ):
+    def liger_fused_add_rms_norm(X, R, W, eps, offset=0.0, casting_mode="llama", in_place=True):
         total = X + R
         return _OverwritingNorm.apply(total, W, eps, in_place), total
 

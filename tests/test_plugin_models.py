@@ -441,7 +441,7 @@ def test_timm_by_name():
     reference = training.reference(inputs)
     output = CONTENDERS["models/timm-train:eager"].build(inputs)()
     assert training.check(evidence(inputs, output, reference)) is None
-    with pytest.raises(ValueError, match="has no model 'resnet19'.*Did you mean"):
+    with pytest.raises(ValueError, match=r"has no model 'resnet19'.*Did you mean"):
         workload.make({**params, "model": "resnet19"}, 1)
 
 
@@ -482,7 +482,7 @@ def test_models_of_timm_are_made_by_name(monkeypatch):
         output = CONTENDERS["models/timm:swapped"].build(inputs)()
         assert judge.off(output, reference) < 1e-4
         assert workload.work(params).flops > 0
-    with pytest.raises(ValueError, match="timm 1.0 has no model 'tinny'.*tiny"):
+    with pytest.raises(ValueError, match=r"timm 1.0 has no model 'tinny'.*tiny"):
         workload.make({**params, "model": "tinny"}, 1)
     timm.model_of.cache_clear()
 

@@ -196,6 +196,4 @@ def test_a_stand_in_without_a_spec_counts_as_absent(monkeypatch):
     fake = ModuleType("flag_gems")
     fake.__spec__ = None
     monkeypatch.setitem(sys.modules, "flag_gems", fake)
-    assert "needs flag_gems: pip install flag-gems; " == gems.LIBRARY._absent()
-
-
+    assert gems.LIBRARY._absent() == "needs flag_gems: pip install flag-gems; "

@@ -9,7 +9,7 @@ from benchbench.catalog import Description, ImplementationInfo, WorkloadInfo
 from benchbench.contract import Case, PlannedCase
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import preset_time  # noqa: E402
+import preset_time
 
 SETTINGS = preset_time.settings_of("standard")
 INFOS = {

@@ -100,7 +100,9 @@ def function_of(contender: bb.Implementation, *, backward: bool) -> Callable[...
     spy = _Spy(backward=backward)
     contender.build(spy)
     if len(spy.found) != 1:
-        raise TypeError(f"{contender.id} is no function of the inputs alone, so nothing can call it")
+        raise TypeError(
+            f"{contender.id} is no function of the inputs alone, so nothing can call it"
+        )
     return spy.found[0]
 
 

@@ -57,9 +57,7 @@ def thunk(model: Model, network: Any, inputs: Any) -> bb.Thunk:
             return {"gradients": tuple(gradients[place] for place in places)}
 
         return backward
-    for parameter, gradient in zip(
-        parameters, torch.autograd.grad(loss, parameters), strict=True
-    ):
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         parameter.grad = gradient
     optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=MOMENTUM)
     views = tuple(parameters[place].detach() for place in places)

@@ -92,8 +92,8 @@ LIBRARY = Library(
         Kernel(
             workload="normalizations/rms_norm",
             doc="flag_gems.rms_norm.",
-            function=lambda k, backward: lambda x, weight: k.rms_norm(
-                x, list(weight.shape), weight, EPS
+            function=lambda k, backward: (
+                lambda x, weight: k.rms_norm(x, list(weight.shape), weight, EPS)
             ),
         ),
         Kernel(

@@ -68,9 +68,7 @@ LIBRARY = Library(
             doc="liger_relu_squared.",
             function=lambda k, backward: k.liger_relu_squared,
         ),
-        Kernel(
-            workload="normalizations/layer_norm", doc="liger_layer_norm.", function=_layer_norm
-        ),
+        Kernel(workload="normalizations/layer_norm", doc="liger_layer_norm.", function=_layer_norm),
         Kernel(
             workload="normalizations/rms_norm",
             doc="liger_rms_norm, not in place.",

@@ -47,8 +47,10 @@ LIBRARY = Library(
         Kernel(
             workload="normalizations/add_rms_norm",
             doc="quack.rmsnorm with a residual, whose sum is returned too.",
-            function=lambda k, backward: lambda x, residual, weight: k.rmsnorm(
-                x, weight, residual=residual, eps=EPS, prenorm=True
+            function=lambda k, backward: (
+                lambda x, residual, weight: k.rmsnorm(
+                    x, weight, residual=residual, eps=EPS, prenorm=True
+                )
             ),
         ),
         Kernel(
