@@ -5,7 +5,9 @@
 // since each chunk of work has a stream of its own (csrc/cpu/random.h) and sums are added in the order
 // of the chunks.
 #include "bindings/alias.h"
+#include "bindings/balance.h"
 #include "bindings/common.h"
+#include "cpu/streams.h"
 
 #include <ATen/ops/zeros.h>
 #include <pybind11/stl.h>
@@ -16,10 +18,8 @@
 namespace benchbench {
 namespace {
 
-constexpr int64_t BLOCK = 1 << 13;   // rows; see csrc/cpu/draws.h
-constexpr int64_t CHUNKS = 64;       // of blocks, each with sums of its own
-constexpr int64_t DRAWS = 1 << 14;   // indices from one stream
-enum Use : uint32_t { SPLIT, SUMS, EXPONENTIAL, UNIFORM, ALIAS, SHUFFLE };
+constexpr int64_t BLOCK = SUMMED_ROWS;  // rows; see csrc/cpu/draws.h
+constexpr int64_t CHUNKS = 64;          // of blocks, each with sums of its own
 
 void check_sample(const char* op, const Tensor& x) {
   TORCH_CHECK(x.device().is_cpu(), "benchbench::", op, ": the input is on ", x.device(),
@@ -63,26 +63,40 @@ void split(uint64_t key, uint32_t replicate, int64_t rows, bool poisson_total,
   }
 }
 
+// How many draws of each replicate fall into each block, (replicates, blocks) of uint32 in an int32
+// tensor, and how many it has in all, (replicates) in float64. Poisson counts are a Poisson number of
+// draws, each alike: the same law.
+std::tuple<Tensor, Tensor> bootstrap_counts(int64_t n, int64_t replicates, int64_t seed,
+                                            bool poisson_total) {
+  check_count("bootstrap_sums", "the number of replicates", replicates);
+  check_count("bootstrap_sums", "the number of rows", n);
+  const std::vector<int64_t> sizes = blocks_of(n);
+  const auto blocks = static_cast<int64_t>(sizes.size());
+  Tensor counts = at::empty({replicates, blocks}, at::kInt), totals = at::empty({replicates}, at::kDouble);
+  auto* to = reinterpret_cast<uint32_t*>(counts.mutable_data_ptr<int32_t>());
+  double* total = totals.mutable_data_ptr<double>();
+  at::parallel_for(0, replicates, GRAIN / (blocks * 16 + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      split(static_cast<uint64_t>(seed), static_cast<uint32_t>(r), n, poisson_total, sizes,
+            to + r * blocks, total[r]);
+  });
+  return {counts, totals};
+}
+
 // (replicates, 3) in float64: draws, sum of x - middle over them, and of its square where asked for,
-// else 0. Poisson counts are a Poisson number of draws, each alike: the same law.
+// else 0.
 Tensor bootstrap_sums(const Tensor& input, int64_t replicates, int64_t seed, bool poisson_total,
                       bool squares, double middle) {
   check_sample("bootstrap_sums", input);
-  check_count("bootstrap_sums", "the number of replicates", replicates);
-  check_count("bootstrap_sums", "the number of rows", input.numel());
   const Tensor x = input.contiguous();
   const int64_t n = x.numel(), count = replicates;
   const auto key = static_cast<uint64_t>(seed);
+  const auto [shares, totals] = bootstrap_counts(n, replicates, seed, poisson_total);
+  const auto* counts = reinterpret_cast<const uint32_t*>(shares.const_data_ptr<int32_t>());
   const std::vector<int64_t> sizes = blocks_of(n);
   const auto blocks = static_cast<int64_t>(sizes.size()), chunks = std::min(CHUNKS, blocks);
-  std::vector<uint32_t> counts(static_cast<size_t>(blocks * count));
   Tensor result = at::empty({count, 3}, x.options().dtype(at::kDouble));
   double* out = result.mutable_data_ptr<double>();
-  at::parallel_for(0, count, GRAIN / (blocks * 16) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      split(key, static_cast<uint32_t>(r), n, poisson_total, sizes, counts.data() + r * blocks,
-            out[3 * r]);
-  });
   std::vector<double> partial(static_cast<size_t>(chunks * count * 2), 0.0);
   const auto kernel = kernels().sum_draws;
   const Type type = real_type(x);
@@ -99,7 +113,7 @@ Tensor bootstrap_sums(const Tensor& input, int64_t replicates, int64_t seed, boo
         const DrawnSums job{data + first * x.element_size(), sizes[static_cast<size_t>(b)], middle};
         for (int64_t r = 0; r < count; ++r) {
           double* sums = partial.data() + (c * count + r) * 2;
-          kernel(type, job, counts[static_cast<size_t>(r * blocks + b)],
+          kernel(type, job, counts[r * blocks + b],
                  {key, static_cast<uint32_t>(b), static_cast<uint32_t>(r), SUMS}, sums,
                  squares ? sums + 1 : nullptr);
         }
@@ -111,6 +125,7 @@ Tensor bootstrap_sums(const Tensor& input, int64_t replicates, int64_t seed, boo
       sum += partial[static_cast<size_t>((c * count + r) * 2)];
       squared += partial[static_cast<size_t>((c * count + r) * 2 + 1)];
     }
+    out[3 * r] = totals.const_data_ptr<double>()[r];
     out[3 * r + 1] = sum;
     out[3 * r + 2] = squared;
   }
@@ -123,7 +138,7 @@ Tensor bayesian_sums(const Tensor& input, int64_t replicates, int64_t seed) {
   check_sample("bayesian_sums", input);
   check_count("bayesian_sums", "the number of replicates", replicates);
   const Tensor x = input.contiguous();
-  const int64_t n = x.numel(), chunk = 1 << 16, chunks = (n + chunk - 1) / chunk;
+  const int64_t n = x.numel(), chunk = WEIGHED_ROWS, chunks = (n + chunk - 1) / chunk;
   check_count("bayesian_sums", "the number of rows", chunks);
   std::vector<double> partial(static_cast<size_t>(chunks * replicates * 2), 0.0);
   const auto kernel = kernels().sum_exponential;
@@ -175,17 +190,14 @@ Tensor alias_table(const Tensor& input) {
   const int64_t n = weights.numel();
   check_count("alias_table", "the number of categories", n);
   Tensor table = at::empty({n}, weights.options().dtype(at::kLong));
+  Tensor scratch = at::empty({AliasOrder::bytes(n)}, weights.options().dtype(at::kByte));
   const auto build = [&](const auto* w) {
-    double total = 0, least = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      const auto value = static_cast<double>(w[i]);
-      total += value;
-      least = std::min(least, value);
-    }
-    TORCH_CHECK(least >= 0 && total > 0 && std::isfinite(total),
+    const WeightSum sum = sum_all_weights(w, n);
+    TORCH_CHECK(sum.least >= 0 && sum.total > 0 && std::isfinite(sum.total),
                 "benchbench::alias_table: weights must be finite, not negative and not all zero; the "
-                "least is ", least, " and the sum ", total);
-    build_alias(w, n, total, reinterpret_cast<uint64_t*>(table.mutable_data_ptr<int64_t>()));
+                "least is ", sum.least, " and the sum ", sum.total);
+    build_alias(w, n, sum.total, scratch.mutable_data_ptr(),
+                reinterpret_cast<uint64_t*>(table.mutable_data_ptr<int64_t>()));
   };
   if (weights.scalar_type() == at::kDouble)
     build(weights.const_data_ptr<double>());
@@ -208,161 +220,6 @@ Tensor draw_alias(const Tensor& table, int64_t count, int64_t seed) {
     kernel(entries, n, s, some, to + at);
   });
   return out;
-}
-
-struct RowsOf {
-  Tensor data;
-  int64_t bytes;
-  explicit RowsOf(const Tensor& x)
-      : data(x.contiguous()), bytes(x.size(0) ? static_cast<int64_t>(data.nbytes()) / x.size(0) : 0) {}
-  const char* at(int64_t row) const {
-    return static_cast<const char*>(data.const_data_ptr()) + row * bytes;
-  }
-};
-
-// Into rows [first, first + count) of `out`.
-void gather(const RowsOf& rows, const int64_t* index, int64_t count, const Tensor& out,
-            int64_t first, bool stream) {
-  const auto kernel = kernels().take_rows;
-  char* to = static_cast<char*>(out.mutable_data_ptr()) + first * rows.bytes;
-  at::parallel_for(0, count, 4 * GRAIN / (rows.bytes + 1) + 1, [&](int64_t begin, int64_t end) {
-    kernel(rows.at(0), rows.bytes, index + begin, end - begin, to + begin * rows.bytes, stream);
-  });
-}
-
-void check_rows(const char* op, const Tensor& x) {
-  TORCH_CHECK(x.device().is_cpu() && x.dim() >= 1, "benchbench::", op,
-              ": the input has shape ", x.sizes(), " and is on ", x.device(),
-              "; it must have rows and be on the CPU");
-}
-
-Tensor empty_rows(const Tensor& x, int64_t count) {
-  std::vector<int64_t> shape = x.sizes().vec();
-  shape[0] = count;
-  return at::empty(shape, x.options());
-}
-
-Tensor take_rows(const Tensor& x, const Tensor& index) {
-  check_rows("take_rows", x);
-  TORCH_CHECK(index.scalar_type() == at::kLong && index.dim() == 1 && index.device().is_cpu(),
-              "benchbench::take_rows: the index is ", index.scalar_type(), " of shape ",
-              index.sizes(), "; it must be int64 with one dimension, on the CPU");
-  const Tensor rows = index.contiguous();
-  const int64_t* at = rows.const_data_ptr<int64_t>();
-  const int64_t count = rows.numel(), n = x.size(0);
-  int64_t least = 0, most = -1;
-  for (int64_t i = 0; i < count; ++i) {
-    least = std::min(least, at[i]);
-    most = std::max(most, at[i]);
-  }
-  TORCH_CHECK(least >= 0 && most < n, "benchbench::take_rows: the index has values from ", least,
-              " to ", most, ", the input has ", n, " rows");
-  Tensor out = empty_rows(x, count);
-  gather(RowsOf(x), at, count, out, 0, beyond_cache(static_cast<int64_t>(out.nbytes())));
-  return out;
-}
-
-// Row numbers sorted by label, and where each label's begin.
-struct Members {
-  std::vector<int64_t> rows, begin;
-  int64_t size(size_t label) const { return begin[label + 1] - begin[label]; }
-  size_t labels() const { return begin.size() - 1; }
-};
-
-Members members_of(const char* op, const Tensor& x, const Tensor& labels) {
-  check_rows(op, x);
-  TORCH_CHECK(labels.scalar_type() == at::kLong && labels.dim() == 1 &&
-                  labels.size(0) == x.size(0) && x.size(0) > 0 && labels.device().is_cpu(),
-              "benchbench::", op, ": labels are ", labels.scalar_type(), " of shape ",
-              labels.sizes(), "; they must be int64, one for each of the ", x.size(0),
-              " rows, on the CPU");
-  const Tensor y = labels.contiguous();
-  const int64_t* at = y.const_data_ptr<int64_t>();
-  const int64_t n = y.numel();
-  int64_t least = 0, most = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    least = std::min(least, at[i]);
-    most = std::max(most, at[i]);
-  }
-  TORCH_CHECK(least >= 0 && most < n + 65536, "benchbench::", op, ": labels from ", least, " to ",
-              most, "; number classes from 0 (torch.unique(return_inverse=True) does)");
-  Members found;
-  found.begin.assign(static_cast<size_t>(most) + 2, 0);
-  for (int64_t i = 0; i < n; ++i) ++found.begin[static_cast<size_t>(at[i]) + 1];
-  for (size_t label = 1; label < found.begin.size(); ++label)
-    found.begin[label] += found.begin[label - 1];
-  std::vector<int64_t> next(found.begin.begin(), found.begin.end() - 1);
-  found.rows.resize(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) found.rows[static_cast<size_t>(next[static_cast<size_t>(at[i])]++)] = i;
-  return found;
-}
-
-// All rows, then for each class but the largest as many drawn from it as it lacks.
-std::tuple<Tensor, Tensor> oversample(const Tensor& x, const Tensor& labels, int64_t seed) {
-  const Members members = members_of("oversample", x, labels);
-  int64_t largest = 0, classes = 0;
-  for (size_t label = 0; label < members.labels(); ++label) {
-    largest = std::max(largest, members.size(label));
-    classes += members.size(label) > 0;
-  }
-  const int64_t n = x.size(0), total = largest * classes;
-  Tensor rows = empty_rows(x, total), y = at::empty({total}, labels.options());
-  std::vector<int64_t> index(static_cast<size_t>(total - n));
-  int64_t* to = y.mutable_data_ptr<int64_t>();
-  const auto kernel = kernels().draw_uniform;
-  int64_t at = 0;
-  for (size_t label = 0; label < members.labels(); ++label) {
-    const int64_t size = members.size(label), wanted = size ? largest - size : 0;
-    const int64_t* mine = members.rows.data() + members.begin[label];
-    int64_t* drawn = index.data() + at;
-    const uint32_t item = static_cast<uint32_t>(label);
-    const int64_t chunks = (wanted + DRAWS - 1) / DRAWS;
-    at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t c = begin; c < end; ++c) {
-        const int64_t first = c * DRAWS, some = std::min(DRAWS, wanted - first);
-        kernel(size, {static_cast<uint64_t>(seed), static_cast<uint32_t>(c), item, UNIFORM}, some,
-               drawn + first);
-        for (int64_t i = first; i < first + some; ++i) drawn[i] = mine[drawn[i]];
-      }
-    });
-    std::fill(to + n + at, to + n + at + wanted, static_cast<int64_t>(label));
-    at += wanted;
-  }
-  const RowsOf from(x);
-  const bool stream = beyond_cache(static_cast<int64_t>(rows.nbytes()));
-  rows.narrow(0, 0, n).copy_(from.data);
-  y.narrow(0, 0, n).copy_(labels);
-  gather(from, index.data(), total - n, rows, n, stream);
-  return {rows, y};
-}
-
-// As many rows of each class as the smallest has, drawn without replacement: the first steps of a
-// Fisher-Yates shuffle.
-std::tuple<Tensor, Tensor> undersample(const Tensor& x, const Tensor& labels, int64_t seed) {
-  Members members = members_of("undersample", x, labels);
-  int64_t least = x.size(0), classes = 0;
-  for (size_t label = 0; label < members.labels(); ++label)
-    if (members.size(label)) {
-      least = std::min(least, members.size(label));
-      ++classes;
-    }
-  const int64_t total = least * classes;
-  Tensor rows = empty_rows(x, total), y = at::empty({total}, labels.options());
-  std::vector<int64_t> index;
-  index.reserve(static_cast<size_t>(total));
-  int64_t* to = y.mutable_data_ptr<int64_t>();
-  for (size_t label = 0; label < members.labels(); ++label) {
-    const int64_t size = members.size(label);
-    if (!size) continue;
-    Sequence random({static_cast<uint64_t>(seed), 0, static_cast<uint32_t>(label), SHUFFLE});
-    int64_t* mine = members.rows.data() + members.begin[label];
-    for (int64_t i = 0; i < least && least < size; ++i)
-      std::swap(mine[i], mine[i + static_cast<int64_t>(random.below(static_cast<uint64_t>(size - i)))]);
-    std::fill(to + index.size(), to + index.size() + least, static_cast<int64_t>(label));
-    index.insert(index.end(), mine, mine + least);
-  }
-  gather(RowsOf(x), index.data(), total, rows, 0, beyond_cache(static_cast<int64_t>(rows.nbytes())));
-  return {rows, y};
 }
 
 // (..., length) to (..., ceil(length up / down)); taps as in csrc/cpu/kernels.h.
@@ -415,6 +272,8 @@ void bind_samplers(pybind11::module_& m) {
   using Free = py::call_guard<py::gil_scoped_release>;
   m.def("bootstrap_sums", &bootstrap_sums, py::arg("x"), py::arg("replicates"), py::arg("seed"),
         py::arg("poisson") = false, py::arg("squares") = false, py::arg("middle") = 0.0, Free());
+  m.def("bootstrap_counts", &bootstrap_counts, py::arg("n"), py::arg("replicates"), py::arg("seed"),
+        py::arg("poisson") = false, Free());
   m.def("bayesian_sums", &bayesian_sums, py::arg("x"), py::arg("replicates"), py::arg("seed"),
         Free());
   m.def("draw_uniform", &draw_uniform, py::arg("n"), py::arg("count"), py::arg("seed"), Free());

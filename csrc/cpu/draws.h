@@ -6,6 +6,7 @@
 // power of two, so 16 random bits make an index without rejection, and a draw costs a load and an add.
 #pragma once
 
+#include "cpu/copy.h"
 #include "cpu/philox.h"
 #include "cpu/vectors.h"
 
@@ -181,70 +182,126 @@ static inline void for_draws(const RandomStream& stream, int64_t count, Take tak
   }
 }
 
-static inline uint64_t high_product(uint64_t a, uint64_t b, uint64_t& low) {
-  const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
-  low = static_cast<uint64_t>(product);
-  return static_cast<uint64_t>(product >> 64);
+// f(places, first draw, draws) for draws below n < 2^32, at most BATCH / 2 at a time. A place is the
+// upper 64 of 96 bits of word times n: the index in its upper half, in the lower one a uniform number
+// that is left over. The same words as of for_draws(), by vectors. Places go on for AHEAD past the end,
+// whatever they are they are below n.
+constexpr int64_t AHEAD = 64;  // draws
+
+template <class Take>
+static inline void for_places(int64_t n, const RandomStream& stream, int64_t count, Take take) {
+  alignas(64) uint32_t words[BATCH];
+  alignas(64) uint64_t places[BATCH / 2 + AHEAD] = {};
+  const auto factor = static_cast<uint32_t>(n);
+  uint32_t group = 0;
+  for (int64_t at = 0; at < count; at += BATCH / 2) {
+    const int64_t now = count - at < BATCH / 2 ? count - at : BATCH / 2;
+    const int groups = static_cast<int>((2 * now + GROUP - 1) / GROUP);
+    random_words(stream, group, groups, ~0u, words);
+    group += static_cast<uint32_t>(groups);
+    for (int half = 0; half < 2 * groups; ++half) {
+      const uint32_t *low = words + 32 * half, *high = low + 16;
+      uint64_t* to = places + 16 * half;
+      for (int lane = 0; lane < 16; ++lane)
+        to[lane] = uint64_t{high[lane]} * factor + (uint64_t{low[lane]} * factor >> 32);
+    }
+    take(places, at, now);
+  }
 }
 
 static void draw_uniform_entry(int64_t n, const RandomStream& stream, int64_t count, int64_t* out) {
-  for_draws(stream, count, [=](uint64_t word, int64_t i) {
-    uint64_t low;
-    out[i] = static_cast<int64_t>(high_product(word, static_cast<uint64_t>(n), low));
-  });
+  if (n < int64_t{1} << 32)
+    for_places(n, stream, count, [=](const uint64_t* places, int64_t first, int64_t some) {
+      for (int64_t i = 0; i < some; ++i) out[first + i] = static_cast<int64_t>(places[i] >> 32);
+    });
+  else
+    for_draws(stream, count, [=](uint64_t word, int64_t i) {
+      out[i] = static_cast<int64_t>(
+          static_cast<unsigned __int128>(word) * static_cast<uint64_t>(n) >> 64);
+    });
 }
 
-// Tables are looked up in batches, the addresses first, so that many misses are under way at once.
+// The entry that is looked up in AHEAD draws is asked for now, so that as many misses are under way as
+// the processor can have.
 static void draw_alias_entry(const uint64_t* table, int64_t n, const RandomStream& stream,
                              int64_t count, int64_t* out) {
-  constexpr int64_t AHEAD = 256;
-  uint32_t column[AHEAD], share[AHEAD];
-  for_draws(stream, count, [&](uint64_t word, int64_t i) {
-    uint64_t low;
-    const uint64_t at = high_product(word, static_cast<uint64_t>(n), low);
-    const int64_t slot = i % AHEAD;
-    column[slot] = static_cast<uint32_t>(at);
-    share[slot] = static_cast<uint32_t>(low >> 32);
-    __builtin_prefetch(table + at);
-    if (slot + 1 == AHEAD || i + 1 == count)
-      for (int64_t k = 0; k <= slot; ++k) {
-        const uint64_t entry = table[column[k]];
-        const bool stays = share[k] < static_cast<uint32_t>(entry);
-        out[i - slot + k] = stays ? column[k] : static_cast<int64_t>(entry >> 32);
-      }
+  for_places(n, stream, count, [=](const uint64_t* places, int64_t first, int64_t some) {
+    for (int64_t i = 0; i < AHEAD; ++i) __builtin_prefetch(table + (places[i] >> 32));
+    for (int64_t i = 0; i < some; ++i) {
+      __builtin_prefetch(table + (places[i + AHEAD] >> 32));
+      const uint64_t place = places[i], entry = table[place >> 32];
+      const bool stays = static_cast<uint32_t>(place) < static_cast<uint32_t>(entry);
+      out[first + i] = static_cast<int64_t>((stays ? place : entry) >> 32);
+    }
   });
 }
 
 // ---- rows ----
 
-// Rows of `bytes` bytes at `index`, one after the other. Streaming needs 16-byte rows and addresses.
+// A row, without a call for a length that the compiler does not know. The last vector of a row
+// overlaps the one before.
+static inline void copy_row(char* to, const char* from, int64_t bytes) {
+  if (bytes < 16) return copy_some<16>(to, from, bytes);
+  int64_t at = 0;
+  for (; at + 64 <= bytes; at += 64) std::memcpy(to + at, from + at, 64);
+  for (; at + 16 <= bytes; at += 16) std::memcpy(to + at, from + at, 16);
+  if (at < bytes) std::memcpy(to + bytes - 16, from + bytes - 16, 16);
+}
+
+// f(row) for each index, with rows to come asked for about two KiB ahead.
+template <class Take>
+static inline void for_rows(const char* source, int64_t bytes, const int64_t* index, int64_t count,
+                            Take take) {
+  constexpr int64_t REACH = 2048, MOST = 32, LINE = 64;
+  const int64_t ahead = bytes * MOST <= REACH ? MOST : 1 + REACH / bytes;
+  const int64_t touched = bytes < REACH ? bytes : REACH;
+  for (int64_t i = 0; i < count; ++i) {
+    if (i + ahead < count) {
+      const char* later = source + index[i + ahead] * bytes;
+      for (int64_t at = 0; at < touched; at += LINE) __builtin_prefetch(later + at);
+      __builtin_prefetch(later + touched - 1);
+    }
+    take(source + index[i] * bytes);
+  }
+}
+
+// Rows of `bytes` bytes at `index`, one after the other. Streaming stores have to fill whole lines, and
+// rows begin and end anywhere: short ones are gathered in the first-level cache and leave it by lines.
 static void take_rows_entry(const void* from, int64_t bytes, const int64_t* index, int64_t count,
                             void* to, bool streaming) {
-  constexpr int64_t AHEAD = 12;
+  constexpr int64_t FULL = 8192, LONGEST = 1024, PIECE = 256;
   const char* source = static_cast<const char*>(from);
   char* out = static_cast<char*>(to);
-  const bool aligned = bytes % 16 == 0 && reinterpret_cast<uintptr_t>(out) % 16 == 0;
-  for (int64_t i = 0; i < count; ++i, out += bytes) {
-    if (i + AHEAD < count) {
-      const char* later = source + index[i + AHEAD] * bytes;
-      for (int64_t at = 0; at < bytes && at < 512; at += 64) __builtin_prefetch(later + at);
-    }
-    const char* row = source + index[i] * bytes;
-    if (bytes == 8) {
-      std::memcpy(out, row, 8);
-    } else if (aligned && streaming) {
-      for (int64_t at = 0; at < bytes; at += 16) {
-#if defined(__x86_64__)
-        _mm_stream_si128((__m128i*)(out + at), _mm_loadu_si128((const __m128i*)(row + at)));
-#else
-        std::memcpy(out + at, row + at, 16);
-#endif
-      }
-    } else {
-      std::memcpy(out, row, static_cast<size_t>(bytes));
-    }
+  if (!bytes) return;
+  if (!streaming) {
+    for_rows(source, bytes, index, count, [&](const char* row) {
+      copy_row(out, row, bytes);
+      out += bytes;
+    });
+    return;
   }
-  if (streaming) end_of_streaming();
+  if (bytes > LONGEST) {
+    for_rows(source, bytes, index, count, [&](const char* row) {
+      copy_floats<true>(row, out, bytes);
+      out += bytes;
+    });
+    return end_of_streaming();
+  }
+  alignas(64) char held[FULL + LONGEST];
+  int64_t filled = 0;
+  for_rows(source, bytes, index, count, [&](const char* row) {
+    copy_row(held + filled, row, bytes);
+    filled += bytes;
+    if (filled < FULL) return;
+    const int64_t over = static_cast<int64_t>((reinterpret_cast<uintptr_t>(out) +
+                                               static_cast<uintptr_t>(filled)) % PIECE);
+    copy_floats<true>(held, out, filled - over);
+    out += filled - over;
+    std::memcpy(held, held + filled - over, static_cast<size_t>(over));
+    filled = over;
+  });
+  copy_floats<true>(held, out, filled);
+  end_of_streaming();
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import benchbench as bb
-from benchbench_plugins.models import bfloat16, contenders, gan, judge, split, timm, zoo
+from benchbench_plugins.models import bfloat16, contenders, gan, judge, saved, split, timm, zoo
 from benchbench_plugins.models.ways import WAYS, build, reference, unavailable
 from benchbench_plugins.models.zoo import MODELS, Model
 
@@ -39,6 +39,10 @@ def _inference(model: Model) -> bb.Workload:
 
 
 def _training(model: Model) -> bb.Workload:
+    def metrics(output: Any, reference: Any) -> Mapping[str, float]:
+        quality = judge.metrics(output, reference) if model.kinked else {}
+        return {**quality, **saved.metrics(output)}
+
     return bb.Workload(
         name=model.workload(training=True),
         doc=f"{model.doc} Forward, backward and a step of SGD with momentum.",
@@ -48,7 +52,7 @@ def _training(model: Model) -> bb.Workload:
         reference=lambda inputs: reference(model, inputs, True),
         tolerance=None if model.kinked else judge.OUTPUT,
         check=lambda evidence: judge.check(model.kinked, evidence),
-        metrics=judge.metrics if model.kinked else None,
+        metrics=metrics,
         stateful=True,
         work=lambda params: model.work(params, True),
         baseline="eager",

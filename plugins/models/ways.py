@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import benchbench as bb
 from benchbench_plugins import _functional as shared
+from benchbench_plugins.models import saved
 from benchbench_plugins.models.judge import LEARNING_RATE
 from benchbench_plugins.models.zoo import Model
 
@@ -74,7 +75,7 @@ def build(model: Model, way: Way, training: bool) -> Callable[[Any], bb.Thunk]:
     def built(inputs: Any) -> bb.Thunk:
         network = prepared(way, inputs, training)
         if training:
-            return training_step(model, network, inputs, way)
+            return training_step(model, network, inputs, way, weigh=not way.compile)
         return inference(network, inputs, way)
 
     return built
@@ -145,26 +146,35 @@ def inference(network: Any, inputs: Any, way: Way = WAYS[0]) -> bb.Thunk:
     return call_in_bfloat16 if way.autocast or way.convert else call
 
 
-def training_step(model: Model, network: Any, inputs: Any, way: Way = WAYS[0]) -> bb.Thunk:
+def training_step(
+    model: Model, network: Any, inputs: Any, way: Way = WAYS[0], *, weigh: bool = False
+) -> bb.Thunk:
     """One step of SGD with momentum on the same batch each time.
 
     Returns the loss before the step, and for the first, the middle and the last parameter the
-    gradient and the value after the step.
+    gradient and the value after the step. With ``weigh`` the first step, which nobody times, leaves
+    with its loss what autograd saved (module ``saved``).
     """
     parameters = list(network.parameters())
     optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=0.9)
     x, target, loss_of = inputs.x, inputs.target, model.loss
     watched = [parameters[i] for i in sorted({0, len(parameters) // 2, len(parameters) - 1})]
     views = tuple(parameter.detach() for parameter in watched)
+    stays = [*parameters, *network.buffers()]
+    scales = iter([saved.SavedTensors(stays, [x, target])] if weigh else [])
 
     def call() -> dict[str, Any]:
         optimizer.zero_grad(set_to_none=True)
-        with _precision(way, x):
+        scale = next(scales, None)
+        with _precision(way, x), scale or nullcontext():
             loss = loss_of(network(x), target)
         loss.backward()
         optimizer.step()
+        loss = loss.detach()
+        if scale is not None:
+            saved.note(loss, scale.saved)
         return {
-            "loss": loss.detach(),
+            "loss": loss,
             "gradients": tuple(parameter.grad for parameter in watched),
             "parameters": views,
         }

@@ -74,7 +74,11 @@ def implementations() -> Iterator[bb.Implementation]:
 
     for workload, build, doc in (
         (index.UNIFORM, _uniform, "Counter-based words, a 128-bit product for each index."),
-        (index.WEIGHTED, _weighted, "An alias table built by one sweep, one look-up a draw."),
+        (
+            index.WEIGHTED,
+            _weighted,
+            "An alias table merged from running sums in parallel, one look-up a draw.",
+        ),
         (
             bootstrap.IID,
             _replicates("bootstrap"),
@@ -90,7 +94,11 @@ def implementations() -> Iterator[bb.Implementation]:
             _replicates("bayesian_bootstrap_mean"),
             "Exponential weights by a vector logarithm, summed as they are made.",
         ),
-        (imbalance.OVER, _balanced("oversample"), "Rows copied, draws gathered, nothing between."),
+        (
+            imbalance.OVER,
+            _balanced("oversample"),
+            "Rows copied, draws gathered chunk by chunk, past the caches.",
+        ),
         (imbalance.UNDER, _balanced("undersample"), "The first steps of a Fisher-Yates shuffle."),
         (audio.FILTERED, _resample, "Polyphase Kaiser-windowed sinc, stopband at -130 dB."),
     ):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import benchbench as bb
-from benchbench_plugins.samplers.quality import Seen, array, draw_tests, judge
+from benchbench_plugins.samplers.quality import ORDER, Seen, array, bias, draw_tests, judge
 from benchbench_plugins.samplers.shared import cpu_only, generator, host, needs
 
 UNIFORM = "samplers/bootstrap-indices"
@@ -62,7 +62,10 @@ def weighted_truth(inputs: bb.Inputs) -> Truth:
 
 
 def check(evidence: bb.Evidence) -> str | None:
-    """n indices in range, no replay, and the tests of :func:`quality.draw_tests`."""
+    """n indices in range, no replay, and the tests of :func:`quality.draw_tests`.
+
+    The reason says which categories are drawn too often or too rarely.
+    """
     truth: Truth = evidence.reference
     draws = array(evidence.output)
     n = truth.categories
@@ -72,9 +75,13 @@ def check(evidence: bb.Evidence) -> str | None:
         return f"indices are {draws.dtype}, not integers"
     if draws.min() < 0 or draws.max() >= n:
         return f"indices from {draws.min()} to {draws.max()}, outside 0 to {n - 1}"
-    return truth.seen.replayed(draws, evidence.calls) or judge(
-        draw_tests(draws, n, truth.weights), evidence
-    )
+    replayed = truth.seen.replayed(draws, evidence.calls)
+    if replayed:
+        return replayed
+    reason = judge(draw_tests(draws, n, truth.weights), evidence)
+    if reason is None or reason.startswith(ORDER):
+        return reason
+    return f"{reason}; {bias(np.bincount(draws, minlength=n), truth.weights)}"
 
 
 def metrics(output: Any, reference: Truth) -> dict[str, float]:

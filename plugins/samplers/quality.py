@@ -19,6 +19,9 @@ ALPHA = 1e-4
 AUDITS = 1000
 """Timed outputs are audited many times a run, so each audit gets this share of ALPHA."""
 
+ORDER = "successive draws depend"
+"""The test of :func:`order_tests`."""
+
 Tests = dict[str, float]
 
 
@@ -125,6 +128,44 @@ def count_tests(counts: np.ndarray, weights: np.ndarray | None = None) -> Tests:
     return tests
 
 
+PARTS = 16
+"""Into which :func:`bias` divides the categories."""
+
+
+def bias(counts: np.ndarray, weights: np.ndarray | None = None) -> str:
+    """In words, where the draws are most off: by position, and by weight where there are any.
+
+    Args:
+        counts: how often each of k categories was drawn.
+        weights: k positive numbers; equal when None.
+    """
+    k, n = len(counts), int(counts.sum())
+    parts = min(PARTS, k)
+    p = np.full(k, 1 / k) if weights is None else weights / weights.sum()
+    edges = np.linspace(0, k, parts, endpoint=False).astype(np.int64)
+    ends = np.append(edges, k)
+    seen, expected = np.add.reduceat(counts, edges), n * np.add.reduceat(p, edges)
+    at = _worst(seen, expected)
+    found = f"categories {ends[at]} to {ends[at + 1] - 1} {_drawn(seen[at], expected[at])}"
+    if weights is None or parts < PARTS:
+        return found
+    limits = np.quantile(weights, np.arange(1, PARTS) / PARTS)
+    part = np.searchsorted(limits, weights)
+    seen, expected = np.bincount(part, counts, PARTS), n * np.bincount(part, p, PARTS)
+    at = _worst(seen, expected)
+    ends = np.concatenate([[weights.min()], limits, [weights.max()]])
+    drawn = _drawn(seen[at], expected[at])
+    return f"{found}, those of weight {ends[at]:.3g} to {ends[at + 1]:.3g} {drawn}"
+
+
+def _worst(seen: np.ndarray, expected: np.ndarray) -> int:
+    return int(np.abs((seen - expected) / np.sqrt(np.maximum(expected, 1e-300))).argmax())
+
+
+def _drawn(seen: float, expected: float) -> str:
+    return f"were drawn {seen:.0f} times, {expected:.0f} are expected"
+
+
 def order_tests(draws: np.ndarray, p: np.ndarray | None, k: int) -> Tests:
     """Are successive draws independent? Pairs (1st, 2nd), (3rd, 4th), ... in a 16 by 16 table."""
     pairs = len(draws) // 2
@@ -137,7 +178,7 @@ def order_tests(draws: np.ndarray, p: np.ndarray | None, k: int) -> Tests:
     else:
         share = np.bincount(np.arange(k) * 16 // k, p, 16)
         share /= share.sum()
-    return {"successive draws depend": chi_square(table, pairs * np.outer(share, share).ravel())}
+    return {ORDER: chi_square(table, pairs * np.outer(share, share).ravel())}
 
 
 def draw_tests(draws: np.ndarray, k: int, weights: np.ndarray | None = None) -> Tests:
