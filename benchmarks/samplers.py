@@ -1,13 +1,14 @@
 """The sampler kernels against their goals, each a ratio within one run.
 
-    python benchmarks/samplers.py                                     every goal, about six minutes
-    python benchmarks/samplers.py audio weighted --processes 5        those whose workload is named so
+    python benchmarks/samplers.py                                  every goal, six minutes
+    python benchmarks/samplers.py audio weighted --processes 5     workloads that are named so
     python benchmarks/samplers.py --write benchmarks/results/samplers.txt   (or .json)
-    python benchmarks/samplers.py --small -n 1                        fewer rows: does it run
+    python benchmarks/samplers.py --small -n 1                     fewer rows: does it run
 
-A goal is how many times as fast as a peer, or as the best of all peers, the contender ``fused`` has
-to be, by medians over processes. Audio has a quality goal too. All contenders of a goal are checked
-and timed in the same passes; where the goal names a peer, only that one, the baseline and ``fused``.
+A goal is how many times as fast as a peer, or as the best of all peers, the contender ``fused``
+has to be, by medians over processes. Audio has a quality goal too. All contenders of a goal are
+checked and timed in the same passes; where the goal names a peer, only that one, the baseline and
+``fused``.
 """
 
 from __future__ import annotations

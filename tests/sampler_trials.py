@@ -1,4 +1,4 @@
-"""What the sampler tests share: small points of each workload, and what a check says to an output."""
+"""What the sampler tests share: small points of each workload, and what a check says of them."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_every_row_is_kept_alike():
     y = (torch.arange(n) % 5 == 0).long()
     kept = torch.zeros(n)
     for seed in range(rounds):
-        rows, labels = fused.undersample(numbered(n, ()), y, generator=seeded(seed))
+        rows, _ = fused.undersample(numbered(n, ()), y, generator=seeded(seed))
         kept[rows.long()] += 1
     common = kept[y == 0].view(-1, 160).sum(1).numpy()  # 4000 of 16000 each time
     variance = rounds * 160 * 0.25 * 0.75
