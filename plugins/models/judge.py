@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 import benchbench as bb
+from benchbench_plugins.models import saved
 
 OUTPUT = bb.Tolerance(factor=10, units=64)
 """Of inference: rounding passes through tens of layers, in another order in each way to run."""
@@ -83,7 +84,7 @@ def _check_update(limit: float, output: Any, reference: Any) -> str | None:
 
 
 def metrics(output: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:
-    """Quality of a training step: the worst of its watched gradients, as in :func:`check`."""
+    """The worst of a training step's watched gradients, as in :func:`check`, and what it saved."""
     gradients: list[Tensor] = [*output["gradients"]]
     errors = [off(g, r) for g, r in zip(gradients, reference["gradients"], strict=True)]
-    return {"gradient_error": max(errors)}
+    return {"gradient_error": max(errors), **saved.metrics(output)}

@@ -75,7 +75,7 @@ def build(model: Model, way: Way, training: bool) -> Callable[[Any], bb.Thunk]:
     def built(inputs: Any) -> bb.Thunk:
         network = prepared(way, inputs, training)
         if training:
-            return training_step(model, network, inputs, way, weigh=not way.compile)
+            return training_step(model, network, inputs, way)
         return inference(network, inputs, way)
 
     return built
@@ -146,14 +146,12 @@ def inference(network: Any, inputs: Any, way: Way = WAYS[0]) -> bb.Thunk:
     return call_in_bfloat16 if way.autocast or way.convert else call
 
 
-def training_step(
-    model: Model, network: Any, inputs: Any, way: Way = WAYS[0], *, weigh: bool = False
-) -> bb.Thunk:
+def training_step(model: Model, network: Any, inputs: Any, way: Way = WAYS[0]) -> bb.Thunk:
     """One step of SGD with momentum on the same batch each time.
 
     Returns the loss before the step, and for the first, the middle and the last parameter the
-    gradient and the value after the step. With ``weigh`` the first step, which nobody times, leaves
-    with its loss what autograd saved (module ``saved``).
+    gradient and the value after the step. The first step, which nobody times, leaves with its loss
+    what autograd saved (module ``saved``).
     """
     parameters = list(network.parameters())
     optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=0.9)
@@ -161,7 +159,7 @@ def training_step(
     watched = [parameters[i] for i in sorted({0, len(parameters) // 2, len(parameters) - 1})]
     views = tuple(parameter.detach() for parameter in watched)
     stays = [*parameters, *network.buffers()]
-    scales = iter([saved.SavedTensors(stays, [x, target])] if weigh else [])
+    scales = iter([] if way.compile else [saved.SavedTensors(stays, [x, target])])
 
     def call() -> dict[str, Any]:
         optimizer.zero_grad(set_to_none=True)
