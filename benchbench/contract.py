@@ -252,6 +252,8 @@ class Settings:
     seed: int = 0
     roof: bool = True
     """Time a copy of the compulsory bytes beside the contenders of each case."""
+    cache: str = "hot"
+    """``cold``: calls go round sets of inputs that together are five times the last cache."""
     profile: str = ""
 
 
@@ -266,6 +268,14 @@ class Sample:
     """What the last call returned."""
     doubtful: str = ""
     """Why this sample should be quarantined (clocks that disagree), or empty."""
+    host: float = 0.0
+    """Seconds that the calls kept the host, where that is not what was timed; 0 where it is."""
+    starved: bool = False
+    """The device waited for the host between calls, so ``elapsed`` has the host's time in it."""
+    taken_by: str = ""
+    """Name of the timer that took it in place of the one that was asked, or empty."""
+    remark: str = ""
+    """Why another timer took it, or empty."""
 
 
 @runtime_checkable
@@ -310,9 +320,11 @@ class Result:
     """``max``, ``rms`` (relative, see :class:`Tolerance`), ``allowed``, ``eps``."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     signals: Mapping[str, float] = field(default_factory=dict)
-    """Per call: ``minor_faults``, ``context_switches``; shares: ``system``, ``steal``; bytes:
-    ``peak_memory``, ``output_bytes``; counts: ``audited``, ``doubtful``; seconds: ``build``,
-    ``check``."""
+    """Per call: ``minor_faults``, ``context_switches``; shares: ``system``, ``steal``, ``starved``
+    and ``throttled`` (of the samples); bytes: ``peak_memory``, ``output_bytes``; counts:
+    ``audited``, ``doubtful``, ``input_sets``; seconds: ``build``, ``check``, ``host`` (per call);
+    of a GPU before (``_before``) and after the samples: ``sm_clock`` and ``memory_clock`` (MHz),
+    ``power`` (W), ``temperature`` (degrees Celsius)."""
     notes: tuple[str, ...] = ()
     """What a reader should know of this row, in short words (``page faults``, ``stolen time``)."""
     work: Work | None = None

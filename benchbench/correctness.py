@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from benchbench import checks, outputs
+from benchbench import checks, device, outputs
 from benchbench.contract import Evidence, Params, Stage, Tolerance, Workload
 from benchbench.fingerprint import Shared
 from benchbench.guards import GlobalState, RandomState
@@ -43,8 +43,10 @@ class Guard:
         strays: Callable[[float], set[str]],
         integrity: Integrity | None = None,
         threads: Threads | None = None,
+        device_lost: Callable[[str], None] | None = None,
     ) -> None:
         self.announce = announce
+        self._device_lost = device_lost
         self._threads = threads
         self._integrity = integrity
         self._random = RandomState(seed)
@@ -66,8 +68,11 @@ class Guard:
         value = None
         try:
             value = step()
+            if stage != "time":  # a timed sample has waited
+                device.wait()
         except BaseException as error:
             self._end_stray()
+            self.see_device(error)
             entrant.reject("failed", stage, explain(error))
         self._end_stray()
         changed = self._state.restore()
@@ -80,6 +85,14 @@ class Guard:
         if entrant.name in self._forked:
             entrant.reject("failed", stage, "it forked, and the child came back out of the call")
         return value if entrant.alive else None
+
+    def see_device(self, error: BaseException) -> None:
+        """After an error: a process whose CUDA context is gone can run nobody's code any more.
+
+        Whoever was announced last is in hand; the worker ends, and a new one carries on.
+        """
+        if self._device_lost is not None and device.lost():
+            self._device_lost(explain(error))
 
     def see_surroundings(self, entrant: Entrant, stage: Stage) -> None:
         """Reject the contender that just ran when functions were replaced.
@@ -314,6 +327,7 @@ class Checker:
         try:
             reason = check(evidence)
         except BaseException as error:
+            self._guard.see_device(error)
             entrant.reject("failed", stage, f"the workload's check raised {explain(error)}")
         else:
             if reason is not None:
@@ -326,6 +340,7 @@ class Checker:
             metrics = self._workload.metrics(output, self._raw_reference)
             entrant.metrics = {str(name): float(value) for name, value in metrics.items()}
         except BaseException as error:
+            self._guard.see_device(error)
             entrant.reject("failed", "check", f"the workload's metrics raised {explain(error)}")
         self._guard.restore()
 

@@ -76,6 +76,8 @@ def _tensor_checksum(tensor: Any) -> int:
     data = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
     if data.device.type == "cpu":
         return checksum_bytes(data.numpy())
+    if data.storage_offset() % 8:
+        data = data.clone()  # words of 8 bytes can be read from a multiple of 8 only
     whole = data.numel() // (8 * ROW) * 8 * ROW
     weights = torch.from_numpy(_weights(ROW)).to(data.device)
     total = 0

@@ -22,7 +22,8 @@ class HasPresets(Protocol):
 def preset_grids(workload: HasPresets, preset: str) -> list[Grid]:
     """Grids of ``preset``; a preset left out falls back to the next smaller one.
 
-    With none at all there is one grid with no values: the first value of every axis.
+    With none at all there is one grid with no values: the first value of every axis. A preset of
+    another name is for the workloads that have it, and leaves the others out.
     """
     names = [preset]
     if preset in PRESETS:
@@ -31,7 +32,7 @@ def preset_grids(workload: HasPresets, preset: str) -> list[Grid]:
         if name in workload.presets:
             grids = workload.presets[name]
             return [grids] if isinstance(grids, Mapping) else list(grids)
-    return [{}]
+    return [{}] if preset in PRESETS else []
 
 
 def points(axes: Grid, grids: Sequence[Grid]) -> Iterator[Params]:

@@ -95,9 +95,53 @@ def _settings() -> tuple[Setting, ...]:
             read=torch._C._get_mkldnn_enabled,
             write=torch._C._set_mkldnn_enabled,
         ),
+        *_cuda(),
         *_interpreter(),
         *_process(),
     )
+
+
+def _cuda() -> Iterator[Setting]:
+    """Where work on a GPU goes, while one is in use."""
+    import torch
+
+    cuda = torch.cuda
+
+    def guarded(read: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: read() if cuda.is_initialized() else None
+
+    def guarded_write(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda value: None if value is None else write(value)
+
+    yield Setting(
+        name="current CUDA device",
+        read=guarded(cuda.current_device),
+        write=guarded_write(cuda.set_device),
+    )
+    yield Setting(
+        name="current CUDA stream",
+        read=guarded(cuda.current_stream),
+        write=guarded_write(cuda.set_stream),
+    )
+    yield Setting(
+        name="TF32 in convolutions",
+        read=_tf32_in_convolutions,
+        write=lambda value: setattr(torch.backends.cudnn, "allow_tf32", value),
+    )
+    yield Setting(
+        name="CUDA autocast",
+        read=lambda: torch.is_autocast_enabled("cuda"),
+        write=lambda value: torch.set_autocast_enabled("cuda", value),
+    )
+
+
+def _tf32_in_convolutions() -> bool:
+    import torch
+
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:  # somebody set it in the newer way, which the older refuses to read
+        return True
 
 
 def _modes() -> Iterator[Setting]:
@@ -253,9 +297,11 @@ class GlobalState:
     def restore(self) -> str:
         """Put changed settings back; says which changed and how, or an empty text."""
         changed = []
-        for setting, value in zip(self._settings, self._values, strict=True):
+        for index, (setting, value) in enumerate(zip(self._settings, self._values, strict=True)):
             now = setting.read()
-            if now != value:
+            if value is None and setting.name.startswith("current CUDA"):
+                self._values[index] = now  # CUDA was not in use yet
+            elif now != value:
                 setting.write(value)
                 before, after = _difference(value, now)
                 changed.append(f"the {setting.name} from {before} to {after}")
@@ -270,6 +316,7 @@ class RandomState:
 
         random.seed(seed)
         torch.manual_seed(seed)
+        self._seed = seed
         numpy = sys.modules.get("numpy")
         if numpy is not None:
             numpy.random.seed(seed % (1 << 32))
@@ -278,10 +325,12 @@ class RandomState:
         self._numpy = None if numpy is None else numpy.random.get_state()
 
     def restore(self) -> None:
-        """Put all generators back; CUDA's is seeded lazily with torch's and is left alone."""
+        """Put all generators back, CUDA's to its state right after seeding."""
         import torch
 
         random.setstate(self._python)
         torch.set_rng_state(self._torch)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed(self._seed)
         if self._numpy is not None:
             sys.modules["numpy"].random.set_state(self._numpy)

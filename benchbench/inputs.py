@@ -39,6 +39,8 @@ class Inputs(Mapping[str, Any]):
         self.arguments = tuple(self._values if arguments is None else arguments)
         self.wrt = tuple(wrt)
         self.cotangents = tuple(cotangents)
+        self.thunks_made: list[tuple[Thunk, Callable[..., Any], Sequence[torch.Tensor]]] = []
+        """What :meth:`thunk` gave, with the function and the parameters that it closed over."""
         for name in self.wrt:
             self._values[name].requires_grad_(True)
 
@@ -78,7 +80,9 @@ class Inputs(Mapping[str, Any]):
         """
         arguments = [self[name] for name in self.arguments]
         if not self.cotangents:
-            return partial(function, *arguments)
+            forward = partial(function, *arguments)
+            self.thunks_made.append((forward, function, parameters))
+            return forward
         from torch.autograd import grad
 
         targets = [self[name] for name in self.wrt] + list(parameters)
@@ -89,6 +93,7 @@ class Inputs(Mapping[str, Any]):
             outputs = output if isinstance(output, tuple) else (output,)
             return (*(o.detach() for o in outputs), *grad(outputs, targets, cotangents))
 
+        self.thunks_made.append((forward_backward, function, parameters))
         return forward_backward
 
     def to(self, dtype: torch.dtype) -> Inputs:

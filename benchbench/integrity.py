@@ -15,7 +15,14 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
-CORE = ("benchbench.measure", "benchbench.timers.wall", "benchbench.timers.cuda", "time", "gc")
+CORE = (
+    "benchbench.measure",
+    "benchbench.timers.wall",
+    "benchbench.timers.cuda",
+    "benchbench.timers.graph",
+    "time",
+    "gc",
+)
 """Modules that are looked at after each timed sample too."""
 
 _HARNESS_DATA = (int, float, str, tuple, frozenset)
@@ -42,6 +49,7 @@ _TORCH = (
     "torch.cuda",
     "torch.cuda.Event",
     "torch.cuda.Stream",
+    "torch.cuda.CUDAGraph",
     "torch.autograd",
     "torch.autograd.Function",
     "torch.linalg",

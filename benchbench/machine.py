@@ -87,6 +87,7 @@ def worker_environment(variables: Mapping[str, str] | None = None) -> dict[str, 
         "variables": relevant_variables(os.environ if variables is None else variables),
         "allocator": _allocator(),
         "devices": _devices(),
+        "gpu": _gpu(),
         "counter": (os.environ if variables is None else variables).get(NOTE, ""),
     }
     return {name: value for name, value in facts.items() if value not in (None, "", {}, [])}
@@ -229,6 +230,19 @@ def _devices() -> list[dict[str, Any]]:
                 "memory": properties.total_memory,
                 "processors": properties.multi_processor_count,
                 "capability": f"{properties.major}.{properties.minor}",
+                "l2": getattr(properties, "L2_cache_size", None),
             }
         )
     return found
+
+
+def _gpu() -> dict[str, Any]:
+    """State of the GPU that torch works on: driver, limits, clocks, modes."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    from benchbench import gpu
+
+    found, reason = gpu.gauge(torch, gpu.nvml())
+    return {"unknown": reason} if found is None else gpu.describe(found)

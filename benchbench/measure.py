@@ -23,6 +23,8 @@ BATCH_SECONDS = 1e-3
 """Length of a warm-up batch: long enough to be read well, short enough for many in the budget."""
 TICKS = 1000
 """Least length of a sample in ticks of the clock."""
+LONGEST = 3
+"""How many times its least length a sample may take in all, the device's and the host's part."""
 RETAKES = 3
 UNCOUNTED = (3, 20)
 """Least and most calls before anything is counted."""
@@ -47,6 +49,9 @@ class Entrant:
     """Calls made since it was built."""
     per_call: float = 0.0
     """Seconds, from warm-up."""
+    cost: float = 0.0
+    """Seconds that a call takes in all, from warm-up: more than ``per_call`` where what is timed
+    is the device's part alone."""
     calls: int = 1
     """Calls per sample."""
     samples: list[float] = field(default_factory=list)
@@ -55,6 +60,15 @@ class Entrant:
     sampled: int = 0
     """Calls in all timed samples, retaken ones included."""
     doubtful: int = 0
+    kept: list[float] = field(default_factory=list)
+    """Seconds that a call kept the host, one entry a sample, where that is not what was timed."""
+    starved: int = 0
+    """Samples in which the device waited for the host."""
+    throttled: int = 0
+    """Samples of passes in which the device's clock was held down."""
+    timer: str = ""
+    """The timer that took the samples in place of the one that was asked, and why."""
+    remark: str = ""
     audited: int = 0
     specs: tuple[Spec, ...] = ()
     errors: dict[str, float] = field(default_factory=dict)
@@ -102,6 +116,7 @@ def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
         settle(entrant, timer, settings)
         return
     batches: list[float] = []
+    costs: list[float] = []
     calls, spent, disagreed = 1, 0.0, 0
     while True:
         faults = signals.minor_faults()
@@ -121,6 +136,7 @@ def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
         if fault:
             continue  # from a time that is far too short would follow far too many calls
         batches.append(elapsed / calls)
+        costs.append(wall / calls)
         faulting = faults * signals.FAULT_SECONDS > 0.01 * elapsed
         if spent >= settings.warmup or (not faulting and _settled(batches)):
             break
@@ -130,7 +146,13 @@ def warm_up(entrant: Entrant, timer: Timer, settings: Settings) -> None:
             if elapsed < BATCH_SECONDS / 2:
                 batches.clear()  # too short to be compared with the longer ones that follow
     entrant.per_call = max(min(batches[-3:]), 1e-10)
+    entrant.cost = max(min(costs[-3:]), entrant.per_call)
     entrant.calls = calibrate(entrant.per_call, settings.sample_seconds)
+    if not getattr(timer, "host_clock", False) and settings.sample_seconds > 0:
+        # Where the host queues for longer than the device works, samples are long enough sooner.
+        entrant.calls = min(
+            entrant.calls, max(1, math.ceil(LONGEST * settings.sample_seconds / entrant.cost))
+        )
 
 
 def settle(entrant: Entrant, timer: Timer, settings: Settings) -> None:
@@ -167,7 +189,7 @@ def calibrate(per_call: float, sample_seconds: float, tick: float | None = None)
 
 def count_passes(entrants: Sequence[Entrant], settings: Settings) -> int:
     """Passes that fit the budget: even, since two make one ABBA block, and within the limits."""
-    cost = sum(entrant.calls * entrant.per_call for entrant in entrants)
+    cost = sum(entrant.calls * max(entrant.cost, entrant.per_call) for entrant in entrants)
     least = settings.min_passes + settings.min_passes % 2
     most = max(least, settings.max_passes - settings.max_passes % 2)
     fitting = int(settings.budget / cost) if cost > 0 else most
@@ -220,6 +242,7 @@ def take_passes(
     audit: Callable[[Entrant, Any, outputs.Glance], None],
     before_audit: Callable[[Entrant], None],
     between: Callable[[Callable[[Entrant], Any]], None] | None = None,
+    watch: Callable[[], bool] | None = None,
 ) -> None:
     """One sample of every entrant in each pass, until the budget is used.
 
@@ -237,6 +260,8 @@ def take_passes(
         before_audit: poisons free memory ahead of such a region.
         between: a check of everybody after a pass that is chosen at random. It gets a function
             that takes one more sample of an entrant, which does not count, and gives its output.
+        watch: looks at the device before the first and after each pass; True when its clock was
+            held down since.
     """
     least = settings.min_passes + settings.min_passes % 2
     # The budget is in seconds; a count is as good after one block as after twenty.
@@ -270,6 +295,8 @@ def take_passes(
             ledger.unnote(entrant)
         return None if taken is None else taken[1]
 
+    if watch is not None:
+        watch()
     try:
         with collector_held():
             for index in range(passes):
@@ -282,6 +309,9 @@ def take_passes(
                 # Young objects only, which all of this case's are: packages that contenders import
                 # late (scikit-learn, torchvision) make a full collection cost 100 ms.
                 gc.collect(1)
+                if watch is not None and watch():
+                    for entrant in entrants:
+                        entrant.throttled += entrant.alive
                 if index == break_after and between is not None:
                     between(uncounted)
                     ledger.leave_out_the_rejected()
@@ -327,6 +357,11 @@ def _sample(
             entrant.samples.append(sample.elapsed / calls)
             ledger.note(entrant)
             entrant.timed += sample.elapsed
+            if sample.host:
+                entrant.kept.append(sample.host / calls)
+            entrant.starved += sample.starved
+            if sample.taken_by:
+                entrant.timer, entrant.remark = sample.taken_by, sample.remark
             return taken, sample.output, seen
         entrant.doubtful += 1
     entrant.reject("quarantined", "time", f"{RETAKES + 1} samples in a row: {doubtful}")

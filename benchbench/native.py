@@ -74,6 +74,28 @@ def unavailable() -> str | None:
     return _obstacle() or _remembered_failure()
 
 
+def unavailable_on_cuda() -> str | None:
+    """Why the CUDA kernels cannot be used, or None. Loads a library that is there; compiles none.
+
+    The library may have been built where there was no nvcc, and then has those for the CPU only.
+    """
+    reason = unavailable()
+    if reason is not None:
+        return reason
+    if prebuilt() is None:
+        found = str(_recipe().facts["cuda"])
+        return None if not found.startswith("none: ") else f"no CUDA kernels: {found[6:]}"
+    try:
+        if load().build_info()["cuda"]:
+            return None
+    except NativeError as error:
+        return str(error)
+    return (
+        "the kernels were built without CUDA; `pip install 'benchbench[cuda]'` for nvcc, then "
+        "`benchbench build --force`"
+    )
+
+
 def prebuilt() -> Path | None:
     """A library that fits this environment, from the installation or the cache, or None."""
     wanted = _fits()

@@ -111,6 +111,7 @@ class Renewal:
         self._restore = restore
         self._round = 0
         self._leaves: Mapping[str, Any] = {}
+        self._copies: list[Mapping[str, Any]] = []
         if workload.reference is not None and workload.tolerance and not workload.stateful:
             self._leaves = renewed_inputs(workload, shared.inputs)
 
@@ -118,6 +119,19 @@ class Renewal:
     def possible(self) -> bool:
         """True where values can be replaced and a reference can judge."""
         return bool(self._leaves)
+
+    def spread(self, copies: Sequence[Any]) -> None:
+        """From now on calls read these inputs in turn with the first ones: write to all."""
+        self._copies = [
+            {path.lstrip("."): leaf for path, leaf in leaves(copy)} for copy in copies
+        ]
+
+    def _put(self, values: Mapping[str, Any]) -> None:
+        """Other values into the buffers of all sets of inputs."""
+        for path, leaf in self._leaves.items():
+            _write(leaf, values[path])
+            for copy in self._copies:
+                _write(copy[path], values[path])
 
     def examine(
         self,
@@ -154,8 +168,7 @@ class Renewal:
                         if entrant.alive:
                             self._look_for_look_ups(entrant, timer, stage)
         finally:
-            for path, leaf in self._leaves.items():
-                _write(leaf, kept[path])
+            self._put(kept)
             self._shared.accept_surfaces()
 
     def _values(self, number: int) -> dict[str, Any] | None:
@@ -176,8 +189,7 @@ class Renewal:
             if values is None:
                 self._leaves = {}
                 return False
-            for path, leaf in self._leaves.items():
-                _write(leaf, values[path])
+            self._put(values)
         except Exception as error:
             # The workload cannot make other values, or not into these buffers: nobody's fault.
             log.debug("no other values for %s: %r", self._workload.name, error)
@@ -242,8 +254,7 @@ class Renewal:
             return output
 
         output = self._attempt(entrant, stage, step)
-        for path, leaf in self._leaves.items():
-            _write(leaf, other[path])
+        self._put(other)
         return output
 
     def _expect(self) -> checks.Reference | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
-from benchbench import roof, signals
+from benchbench import device, gpu, roof, rotation, signals
 from benchbench.catalog import ask_unavailable
 from benchbench.contract import (
     Case,
@@ -36,9 +37,10 @@ from benchbench.hookspecs import hookimpl
 from benchbench.integrity import Integrity
 from benchbench.measure import Entrant, take_passes, warm_up
 from benchbench.renewal import Renewal
-from benchbench.resources import available_memory
+from benchbench.structures import total_bytes
 from benchbench.threads import Threads
-from benchbench.timers import builtin, choose
+from benchbench.timers import builtin, choose, suited
+from benchbench.timers.cuda import is_cuda
 
 log = logging.getLogger("benchbench")
 
@@ -67,6 +69,7 @@ class Runner:
         strays: names of contenders whose forked children came back into the worker's code since
             the last call; takes the seconds to wait for one that is on its way.
         integrity: what functions were before plugins were imported; not looked at when left out.
+        device_lost: ends the worker when an error has destroyed its CUDA context; takes the reason.
     """
 
     def __init__(
@@ -75,8 +78,12 @@ class Runner:
         end_stray: Callable[[], None] = _nothing,
         strays: Callable[[float], set[str]] = _nobody,
         integrity: Integrity | None = None,
+        device_lost: Callable[[str], None] | None = None,
     ) -> None:
         self._timers = builtin() if timers is None else timers
+        self._device_lost = device_lost
+        self._gauge: gpu.Gauge | None = None
+        self._asked_driver = False
         self._end_stray = end_stray
         self._strays = strays
         self._integrity = integrity
@@ -98,18 +105,46 @@ class Runner:
         """Build, check and time the implementations of one case."""
         run = _CaseRun(case, workload, implementations, settings, process, self._heap)
         try:
-            run.timer = choose(settings.timer, case.device, self._timers)
-        except UsageError as error:
+            timer = choose(settings.timer, case.device, self._timers)
+            device.set_up(case.device)
+        except (UsageError, RuntimeError) as error:
             run.reject_all("", str(error))
             return run.results()
+        run.timer = suited(timer, workload, settings.timer, self._timers)
+        run.gpu_record = self._record(case.device, process)
         seed = _seed(settings.seed, case.seed)
         run.guard = Guard(
-            stage, seed, self._end_stray, self._strays, self._integrity, self._take_stock()
+            stage,
+            seed,
+            self._end_stray,
+            self._strays,
+            self._integrity,
+            self._take_stock(),
+            self._device_lost,
         )
         run.threads = self._threads
-        run.execute()
+        try:
+            run.execute()
+        finally:
+            getattr(run.timer, "forget", _nothing)()  # graphs keep what contenders hold
         self.phases = run.phases
         return run.results()
+
+    def _record(self, where: str, process: int) -> gpu.Record | None:
+        """What the driver says of the GPU in this case; None on the CPU or where it is not asked.
+
+        Why it cannot be asked is said once a run.
+        """
+        if not is_cuda(where):
+            return None
+        if not self._asked_driver:
+            self._asked_driver = True
+            import torch
+
+            self._gauge, reason = gpu.gauge(torch, gpu.nvml())
+            if reason and process == 0:
+                log.info("%s", reason)
+        return None if self._gauge is None else gpu.Record(gauge=self._gauge)
 
     def _take_stock(self) -> Threads:
         """Threads as they are before a case."""
@@ -140,6 +175,7 @@ class _CaseRun:
     guard: Guard
     timer: Timer | None = None
     threads: Threads | None = None
+    gpu_record: gpu.Record | None = None
 
     def __init__(
         self,
@@ -159,6 +195,8 @@ class _CaseRun:
         self.roof: Entrant | None = None
         self.work: Work | None = None
         self.renewal: Renewal | None = None
+        self.copies: list[Shared] = []
+        """Inputs that calls read in turn with the first ones, where the cache is to be cold."""
         self.reference_seconds = 0.0
         """What making the inputs and the reference took."""
         self.phases: dict[str, float] = {}
@@ -201,6 +239,9 @@ class _CaseRun:
             self._check(checker)
         if checker.broken:
             self.reject_all("check", checker.broken)
+        if self.settings.cache == "cold" and self._timed():
+            with self.phase("spread"):
+                self._spread(checker.inputs)
         if not self._timed():
             return
         with self.phase("warm-up"):
@@ -211,6 +252,7 @@ class _CaseRun:
         with self.phase("verify"):
             self._see_threads("time")
             checker.verify_inputs(self.alive)
+            self._verify_copies()
             self._see_floor()
         if checker.broken:
             self.reject_all("time", checker.broken)
@@ -256,6 +298,7 @@ class _CaseRun:
                 what = "work"
                 self.work = workload.work(params)
         except BaseException as error:
+            self.guard.see_device(error)
             self.reject_all("make", f"the workload's {what} raised {explain(error)}")
             return None
         finally:
@@ -315,11 +358,45 @@ class _CaseRun:
             take=take,
         )
 
+    def _spread(self, inputs: Any) -> None:
+        """Let calls go round so many equal sets of inputs that none is in the cache in its turn."""
+        number, reason = 0, "a state that each call reads and writes cannot be cold"
+        if not self.workload.stateful:
+            cache, free = device.last_cache(self.case.device), device.free_memory(self.case.device)
+            number, reason = rotation.count(total_bytes(inputs), cache, free)
+        if reason:
+            for entrant in self.entrants:
+                entrant.reject("skipped", "", f"--cache cold: {reason}")
+            return
+        self.guard.announce("", "make")
+        for _ in range(number - 1):
+            self.copies.append(Shared(self.workload.make(self.case.params, self.case.seed)))
+            self.guard.restore()
+        copies = [shared.inputs for shared in self.copies]
+        for entrant in self._timed():
+            assert entrant.implementation is not None and entrant.thunk is not None
+            step = partial(rotation.over, entrant.implementation, entrant.thunk, inputs, copies)
+            entrant.thunk = self.guard.attempt(entrant, "build", step)
+            entrant.signals["input_sets"] = float(number)
+        if self.renewal is not None:
+            self.renewal.spread(copies)
+
+    def _verify_copies(self) -> None:
+        if any(shared.changed(content=True) for shared in self.copies):
+            for entrant in self.alive:
+                entrant.reject(
+                    "wrong",
+                    "time",
+                    "a set of inputs changed while it and others were timed; with --cache hot the "
+                    "one who writes to them is named",
+                )
+
     def _warm_up(self) -> None:
         assert self.timer is not None
         timer = self.timer
         racers = self._timed()
-        self.heap.reserve(entrant.signals.get("output_bytes", 0.0) for entrant in racers)
+        if not is_cuda(self.case.device):
+            self.heap.reserve(entrant.signals.get("output_bytes", 0.0) for entrant in racers)
         if self.settings.roof and timer.unit == "s":
             self.roof = self._build_roof()
             if self.roof is not None:
@@ -329,11 +406,13 @@ class _CaseRun:
             self.guard.attempt(entrant, "warm-up", step)
 
     def _build_roof(self) -> Entrant | None:
-        entrant = Entrant(name=roof.NAME, role="roof")
+        where = self.case.device
+        entrant = Entrant(name=roof.name(self.work, where), role="roof")
+        cold = rotation.TIMES * device.last_cache(where) if self.copies else 0
         entrant.thunk = self.guard.attempt(
             entrant,
             "build",
-            lambda: roof.build(self.work, self.case.device, available_memory()),
+            lambda: roof.build(self.work, where, device.free_memory(where), cold),
         )
         return None if entrant.alive and entrant.thunk is None else entrant
 
@@ -374,12 +453,38 @@ class _CaseRun:
             checker.audit,
             checker.poison,
             partial(self._break, checker),
+            None if self.gpu_record is None else self.gpu_record.look,
         )
 
     def results(self) -> list[Result]:
         """A row for each contender, and one for the roof."""
         everyone = [*self.entrants, *([self.roof] if self.roof is not None else [])]
         return [self._result(entrant) for entrant in everyone]
+
+    def _device_signals(self, entrant: Entrant, measured: dict[str, float]) -> tuple[str, ...]:
+        """Add what only a device has to a row's signals; gives its notes."""
+        words = []
+        if entrant.kept:
+            measured["host"] = statistics.median(entrant.kept)
+            measured["starved"] = entrant.starved / len(entrant.kept)
+            if measured["starved"] > 0.5:
+                words.append("host-bound")
+        if self.gpu_record is not None:
+            measured.update(self.gpu_record.signals())
+            measured["throttled"] = min(1.0, entrant.throttled / len(entrant.samples))
+            if entrant.throttled:
+                words.append(self.gpu_record.note())
+        if entrant.timer:
+            words.append(f"by {entrant.timer}")
+            if self.process == 0:
+                log.info(
+                    "%s: %s is timed by %s: %s",
+                    self.case.id,
+                    entrant.name,
+                    entrant.timer,
+                    entrant.remark,
+                )
+        return tuple(words)
 
     def _result(self, entrant: Entrant) -> Result:
         measured = dict(entrant.signals)
@@ -393,6 +498,7 @@ class _CaseRun:
             measured.update(per_call, audited=entrant.audited, doubtful=entrant.doubtful)
             measured["tail"] = float(self.workload.tail)
             notes = signals.notes(per_call, entrant.timed / max(entrant.sampled, 1))
+            notes += self._device_signals(entrant, measured)
         return Result(
             case=self.case.id,
             workload=self.case.workload,
@@ -405,7 +511,7 @@ class _CaseRun:
             reason=entrant.reason,
             stage=entrant.stage,
             seed=self.case.seed,
-            timer="" if timer is None else timer.name,
+            timer=entrant.timer or ("" if timer is None else timer.name),
             unit="s" if timer is None else timer.unit,
             calls=entrant.calls if entrant.samples else 0,
             samples=tuple(entrant.samples),

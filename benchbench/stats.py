@@ -367,9 +367,13 @@ def _median(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _notes(results: Sequence[Result]) -> tuple[str, ...]:
-    """Notes that at least half of the processes made."""
+    """Notes that at least half of the processes made; a clock held down counts in any."""
     counts: dict[str, int] = {}
     for result in results:
         for note in result.notes:
             counts[note] = counts.get(note, 0) + 1
-    return tuple(note for note, count in counts.items() if 2 * count >= len(results))
+    return tuple(
+        note
+        for note, count in counts.items()
+        if 2 * count >= len(results) or note.startswith("throttled")
+    )

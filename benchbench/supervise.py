@@ -345,7 +345,7 @@ class Execution:
         where = f"{case_id}, process {process}"
         reason = lost.reason + crash_place(lost.log)
         culprits: Iterable[str] = ()
-        if announced == roof.NAME:
+        if announced in roof.NAMES:
             self.without_roof.add(case_id)
         elif announced in names:
             culprits = (announced,)

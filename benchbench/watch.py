@@ -86,6 +86,11 @@ class Watch:
                 elif kind == "loading":
                     self.plugin = message["plugin"]
                     patience = self._timeout if self.plugin else self._loading_patience()
+                elif kind == "lost":
+                    # It came faster than the announcement that it belongs to.
+                    self.case, self.contender = message["case"], message["contender"]
+                    self.stage = message["stage"]
+                    self._end(str(message["reason"]))
                 else:
                     yield message
                     if kind in answers:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchbench import device
 from benchbench.catalog import ask_unavailable, describe
 from benchbench.contract import (
     Implementation,
@@ -47,6 +48,7 @@ from benchbench.timers import builtin, wall
 
 log = logging.getLogger("benchbench")
 
+LOST_EXIT_CODE = 71
 OOM_SCORE = "700"
 """So that the kernel, out of memory, ends the worker and not the parent or a neighbour."""
 
@@ -74,6 +76,7 @@ class Worker:
         self.loaded: Loaded | None = None
         self.runner: Runner | None = None
         self._hook_broken = False
+        self._announced: dict[str, Any] = {"case": "", "contender": "", "stage": ""}
         self._tainted: dict[str, str] = {}
         """Why contenders of a plugin cannot be trusted, by plugin."""
 
@@ -83,6 +86,7 @@ class Worker:
         import torch
 
         torch.set_num_threads(self.settings.threads or usable_cores())
+        device.full_precision()
         integrity, state, loading = Integrity(), GlobalState(), ""
 
         def announce(name: str) -> None:
@@ -100,6 +104,7 @@ class Worker:
             self.channel.end_stray,
             self.channel.strays,
             integrity,
+            self.device_lost,
         )
         self.loaded.manager.register(self.runner, name="benchbench:runner")
         gc.collect()
@@ -199,9 +204,15 @@ class Worker:
         self.channel.send({"type": "prepared", "ids": done, "failures": failures})
 
     def _stage(self, case: str, contender: str, stage: Stage) -> None:
-        self.channel.announce(
-            {"type": "stage", "case": case, "contender": contender, "stage": stage}
-        )
+        self._announced = {"case": case, "contender": contender, "stage": stage}
+        self.channel.announce({"type": "stage", **self._announced})
+
+    def device_lost(self, reason: str) -> None:
+        """Say who was in hand when the process lost its device, and end; does not return."""
+        text = f"{reason}; this destroyed the process's CUDA context, so the worker was replaced"
+        self.channel.send({"type": "lost", "reason": text, **self._announced})
+        # Neither exit handlers nor destructors: they would wait for the device, or fail on it.
+        os._exit(LOST_EXIT_CODE)
 
     def run(self, message: Mapping[str, Any]) -> None:
         """Run one case and send a result for each of its contenders."""
@@ -297,6 +308,8 @@ class Worker:
             return list(self.runner.benchbench_run_case(**arguments))
         except BaseException as error:
             self.channel.end_stray()
+            if device.lost():
+                self.device_lost(explain(error))
             reason = f"benchbench_run_case raised {explain(error)}"
             return [self._failed(planned, item.name, process, reason) for item in present]
 

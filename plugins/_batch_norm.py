@@ -235,6 +235,13 @@ def _workload(name: str, residual: bool, relu: bool, doc: str) -> bb.Workload:
                 "dtype": shared.DTYPES,
                 "direction": shared.DIRECTIONS,
             },
+            "gpu": {
+                "shape": ((128, 256, 56, 56), (256, 512, 28, 28)),
+                "layout": ("nchw", "channels_last"),
+                "dtype": ("bfloat16",),
+                "direction": shared.DIRECTIONS,
+                "device": shared.CUDA,
+            },
         },
         make=lambda params, seed: make(residual, relu, params, seed),
         reference=lambda inputs: thunk(eager(residual, relu), inputs.double())(),

@@ -21,8 +21,11 @@ import benchbench as bb
 DTYPES = ("float32", "bfloat16", "float16")
 DIRECTIONS = ("forward", "forward+backward")
 DEVICES = ("cpu", "cuda")
-SLOWER = ("standard", "full")
+SLOWER = ("standard", "full", "gpu")
 """Presets for contenders whose compile would take most of a quick look."""
+CUDA = ("cuda",)
+"""The devices of the preset ``gpu``, whose shapes fill a large chip: at least 256 MB are moved."""
+NO_CUDA_KERNEL = "benchbench has no CUDA kernel for it yet; run it with device=cpu"
 _SAMPLE = 1 << 18
 
 
@@ -105,11 +108,12 @@ def fused(
     function: Callable[[Any], Callable[..., Any]],
     *,
     direct: Callable[[Any], Callable[..., Any]] | None = None,
+    on_cuda: bool = True,
 ) -> list[bb.Implementation]:
     """Our kernels: ``function(benchbench.fused)`` gives the one to call.
 
     With ``direct``, the same kernel without dispatcher and autograd is a contender too, so that
-    what those cost is a row of the table.
+    what those cost is a row of the table. ``on_cuda`` is false where there is no CUDA kernel.
     """
     from benchbench import fused as kernels
 
@@ -118,7 +122,7 @@ def fused(
             workload=workload,
             name="fused",
             build=lambda inputs: inputs.thunk(function(kernels)),
-            unavailable=no_kernels,
+            unavailable=no_kernels if on_cuda else no_cpu_kernels,
             prepare=kernels.build,
             doc="benchbench's own kernel.",
         )
@@ -167,14 +171,21 @@ def no_kernels(params: bb.Params) -> str | None:
     from benchbench import fused as kernels
 
     if params["device"] != "cpu":
-        return "the fused kernels are built for the CPU only"
+        return no_cuda(params) or kernels.unavailable_on_cuda()
     return kernels.unavailable()
+
+
+def no_cpu_kernels(params: bb.Params) -> str | None:
+    """Why kernels that there are for the CPU alone cannot run, or None."""
+    return NO_CUDA_KERNEL if params["device"] != "cpu" else no_kernels(params)
 
 
 def no_direct_kernels(params: bb.Params) -> str | None:
     """Why the direct functions cannot run, or None."""
     if backward(params):
         return "direct functions have no autograd, so they run forward only"
+    if params["device"] != "cpu":
+        return "direct functions are those of the CPU's kernels; run it with device=cpu"
     return no_kernels(params)
 
 

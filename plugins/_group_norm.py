@@ -176,6 +176,13 @@ def workloads() -> Iterator[bb.Workload]:
                     "dtype": shared.DTYPES,
                     "direction": shared.DIRECTIONS,
                 },
+                "gpu": {
+                    "shape": ((64, *shapes[0][1:]),),
+                    "layout": layouts,
+                    "dtype": ("bfloat16",),
+                    "direction": shared.DIRECTIONS,
+                    "device": shared.CUDA,
+                },
             },
             make=make,
             reference=shared.in_float64(function),
@@ -191,7 +198,7 @@ def implementations() -> Iterator[bb.Implementation]:
         yield shared.functional(workload, "eager", function)
         yield shared.compiled(workload, function)
         through_dispatcher, past_it = OURS[name]
-        yield from shared.fused(workload, through_dispatcher, direct=past_it)
+        yield from shared.fused(workload, through_dispatcher, direct=past_it, on_cuda=False)
         for other, way in others.items():
             contender = shared.functional(workload, other, way)
             if way is instance_norm_as_group_norm:

@@ -63,6 +63,12 @@ def _workload(task: Task) -> bb.Workload:
                 "dtype": shared.DTYPES,
                 "direction": shared.DIRECTIONS,
             },
+            "gpu": {
+                "shape": ((16384, 4096),),
+                "dtype": ("bfloat16", "float32"),
+                "direction": shared.DIRECTIONS,
+                "device": shared.CUDA,
+            },
         },
         make=lambda params, seed: make(task, params, seed),
         reference=shared.in_float64(task.exact or task.function),

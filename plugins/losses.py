@@ -253,6 +253,11 @@ def benchbench_workloads() -> Iterator[bb.Workload]:
             presets={
                 "quick": [{"direction": quick}] if quick else [],
                 "standard": {"shape": shapes, "direction": both},
+                "gpu": {
+                    "shape": ((65536, 1000),) if name != MSE else ((16384, 4096),),
+                    "direction": both,
+                    "device": ("cuda",),
+                },
             },
         )
 

@@ -19,6 +19,7 @@ import benchbench as bb
 from benchbench_plugins import _batch_norm, _functional as shared, _group_norm, _norm_more
 
 ROWS = ((4096, 768), (4096, 1024), (2048, 4096), (2048, 8192), (4096, 769), (32, 128))
+GPU_ROWS = ((16384, 4096), (65536, 1024), (2048, 32768))
 LOCAL = ((8, 256, 27, 27), (8, 96, 55, 55))
 EPS = 1e-5
 COARSE = bb.Tolerance(absolute=0.5)
@@ -90,7 +91,10 @@ class Task:
     """Compulsory passes over the elements, forward and backward."""
     fused: Callable[[Any], Callable[..., Any]] | None = None
     direct: Callable[[Any], Callable[..., Any]] | None = None
+    on_cuda: bool = True
+    """Whether there is a CUDA kernel."""
     shapes: tuple[tuple[int, ...], ...] = ROWS
+    gpu: tuple[tuple[int, ...], ...] = GPU_ROWS
     dtypes: tuple[str, ...] = shared.DTYPES
     quick: tuple[str, ...] = ("forward",)
     compiled_in_quick: bool = False
@@ -157,6 +161,8 @@ TASKS = (
         arguments=("x",),
         passes=(2, 3),
         shapes=LOCAL,
+        gpu=((256, 96, 55, 55),),
+        on_cuda=False,
         fused=lambda k: lambda x: k.local_response_norm(x, 5, 1e-4, 0.75, 2.0),
         direct=lambda k: lambda x: k.response_norm(x, 5, 1e-4, 0.75, 2.0),
         dtypes=("float32",),  # torch has no 16-bit kernel for it on the CPU
@@ -208,6 +214,12 @@ def _workload(task: Task) -> bb.Workload:
                 "dtype": task.dtypes,
                 "direction": shared.DIRECTIONS,
             },
+            "gpu": {
+                "shape": task.gpu,
+                "dtype": task.dtypes[1:2] or task.dtypes,
+                "direction": shared.DIRECTIONS,
+                "device": shared.CUDA,
+            },
         },
         make=lambda params, seed: make(task, params, seed),
         reference=shared.in_float64(task.function),
@@ -236,7 +248,9 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
             task.workload, task.function, None if task.compiled_in_quick else shared.SLOWER
         )
         if task.fused is not None:
-            yield from shared.fused(task.workload, task.fused, direct=task.direct)
+            yield from shared.fused(
+                task.workload, task.fused, direct=task.direct, on_cuda=task.on_cuda
+            )
         for name, function in task.others:
             yield shared.functional(task.workload, name, function, inexact=task.others_inexact)
     yield from _batch_norm.implementations()

@@ -2,7 +2,6 @@
 
 import random
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -55,65 +54,6 @@ def test_auto_takes_the_first_timer_that_can():
 def test_a_timer_that_cannot_is_refused_with_the_reason(name, device, words):
     with pytest.raises(UsageError, match=words.replace("?", "[?]")):
         choose(name, device, builtin())
-
-
-class FakeCuda:
-    """A GPU whose clock is told how long the work took and how long other streams go on."""
-
-    def __init__(self, gpu_seconds, late=0.0, host_seconds=0.01):
-        self.gpu_seconds, self.late, self.host_seconds = gpu_seconds, late, host_seconds
-        self.log = []
-
-    def is_available(self):
-        return True
-
-    def synchronize(self):
-        if "end wait" in self.log:
-            time.sleep(self.late)
-        self.log.append("device wait")
-
-    def _sleep(self, cycles):
-        self.log.append("busy")
-
-    def Event(self, enable_timing):
-        assert enable_timing
-        name = "start" if "made start" not in self.log else "end"
-        self.log.append(f"made {name}")
-        fake = self
-
-        class Event:
-            def record(self):
-                fake.log.append(name)
-
-            def synchronize(self):
-                time.sleep(fake.host_seconds)
-                fake.log.append("end wait")
-
-            def elapsed_time(self, other):
-                return fake.gpu_seconds * 1e3
-
-        return Event()
-
-
-def cuda_sample(cuda):
-    timer = CudaEventTimer(SimpleNamespace(cuda=cuda))
-    return timer.sample(lambda: cuda.log.append("call"), 3)
-
-
-def test_cuda_events_surround_the_calls_behind_a_busy_stream():
-    cuda = FakeCuda(gpu_seconds=0.005)
-    sample = cuda_sample(cuda)
-    inner = [entry for entry in cuda.log if not entry.startswith("made")]
-    assert inner[:7] == ["device wait", "busy", "start", "call", "call", "call", "end"]
-    assert (sample.elapsed, sample.calls, sample.doubtful) == (0.005, 3, "")
-
-
-def test_cuda_events_that_the_hosts_clock_contradicts_are_doubtful():
-    assert "the events saw 1 s" in cuda_sample(FakeCuda(gpu_seconds=1.0)).doubtful
-
-
-def test_work_on_another_stream_is_doubtful():
-    assert "another stream" in cuda_sample(FakeCuda(gpu_seconds=0.005, late=0.02)).doubtful
 
 
 @pytest.mark.gpu

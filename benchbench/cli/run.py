@@ -68,7 +68,14 @@ _MEBI = 1 << 20
     "--timer",
     default="auto",
     show_default=True,
-    help="wall, cuda-events, instructions, a plugin's.",
+    help="wall, cuda-events, cuda-graph, cuda-wall, instructions, a plugin's.",
+)
+@click.option(
+    "--cache",
+    type=click.Choice(["hot", "cold"]),
+    default="hot",
+    show_default=True,
+    help="cold: calls go round inputs of 5 times the last cache.",
 )
 @click.option("--engine", "engine_name", default="local", show_default=True)
 @click.option(
@@ -99,6 +106,7 @@ def command(
     budget: float | None,
     threads: int,
     timer: str,
+    cache: str,
     engine_name: str,
     timeout: float,
     memory_limit: int,
@@ -148,6 +156,7 @@ def command(
         warmup=usual.warmup,
         threads=threads,
         timer=timer,
+        cache=cache,
         timeout=timeout,
         memory_limit=memory_limit * _MEBI,
         seed=seed,
@@ -190,6 +199,7 @@ def _refuse_selection() -> None:
         "budget",
         "threads",
         "timer",
+        "cache",
         "seed",
     )
     given = [

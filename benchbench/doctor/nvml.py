@@ -34,6 +34,11 @@ _SM, _CHIP, _SLOWDOWN = 1, 0, 1
 """NVML's numbers of the clock, the sensor and the threshold."""
 
 
+def slowing(reasons: int) -> tuple[str, ...]:
+    """What holds clocks down, from NVML's mask of reasons for the clock."""
+    return tuple(dict.fromkeys(why for name, why in _SLOW.items() if reasons & _BITS[name]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
     """A GPU as its driver describes it; None: the driver does not say."""
@@ -132,9 +137,7 @@ def _gpu(nvml: Any, index: int) -> Gpu:
         highest=ask(lambda: int(nvml.nvmlDeviceGetMaxClockInfo(handle, _SM))),
         idle=because("GpuIdle") if known else None,
         held=because("ApplicationsClocksSetting") if known else None,
-        slowed=tuple(dict.fromkeys(why for bit, why in _SLOW.items() if because(bit)))
-        if known
-        else None,
+        slowed=slowing(reasons or 0) if known else None,
         limit=watts("nvmlDeviceGetPowerManagementLimit"),
         default_limit=watts("nvmlDeviceGetPowerManagementDefaultLimit"),
         temperature=ask(lambda: int(nvml.nvmlDeviceGetTemperature(handle, _CHIP))),

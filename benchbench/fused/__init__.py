@@ -115,7 +115,7 @@ _HOME = {
     ),
 }
 
-__all__ = ["build", "direct", "unavailable", *_HOME]
+__all__ = ["build", "direct", "unavailable", "unavailable_on_cuda", *_HOME]
 
 
 def build() -> None:
@@ -134,6 +134,13 @@ def unavailable() -> str | None:
     from benchbench import native
 
     return native.unavailable()
+
+
+def unavailable_on_cuda() -> str | None:
+    """Why the CUDA kernels cannot be used here, or None. Compiles nothing."""
+    from benchbench import native
+
+    return native.unavailable_on_cuda()
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from benchbench.contract import Run
 from benchbench.reports import text
+from benchbench.roof import PRODUCT
 from benchbench.stats import FEWEST, FEWEST_COUNTED, Row, margin_of
 
 COUNTED = {"faster": "fewer", "slower": "more"}
@@ -17,6 +18,9 @@ NOTES = {
     "stolen time": "the hypervisor gave the processor to others",
     "system time": "the kernel took over 10 % of the time",
     "preempted": "other processes took the core",
+    "host-bound": "the GPU waited for the host between calls",
+    "throttled": "the GPU's driver held its clock down while samples were taken",
+    "by cuda-events": "it cannot be captured in a CUDA graph",
 }
 """Notes of :mod:`benchbench.signals` in plain words."""
 
@@ -76,13 +80,21 @@ def _legend(run: Run, rows: Sequence[Row]) -> list[str]:
         )
         parts.append("fewer: the baseline's count over the contender's")
     if any(row.roof_share is not None for row in measured):
-        parts.append("roof: speed of copying the compulsory bytes = 100 %")
+        product = any(result.contender == PRODUCT for result in run.results)
+        parts.append(
+            "roof: speed of copying the compulsory bytes = 100 %"
+            + ("; where arithmetic decides, of a bf16 matrix product" if product else "")
+        )
+    if any(row.signals.get("host") for row in measured):
+        parts.append("host: how long a call keeps the host; time is the GPU's")
+    if run.header.get("settings", {}).get("cache") == "cold":
+        parts.append("cold: calls go round input sets of five times the last cache")
     if any(row.errors for row in measured):
         parts.append(
             "error: largest relative error against float64, in rounding steps of the dtype (eps) "
             "where it is small; in brackets the baseline's"
         )
-    present = {note for row in measured for note in row.notes}
+    present = {note.partition(" (")[0] for row in measured for note in row.notes}
     known = [f"{note}: {meaning}" for note, meaning in NOTES.items() if note in present]
     if known:
         parts.append("; ".join(known))

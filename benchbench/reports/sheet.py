@@ -20,6 +20,7 @@ COLUMNS = (
     "speed-up",
     "fewer",
     "verdict",
+    "host",
     "roof",
     "rate",
     "error",
@@ -45,6 +46,7 @@ def is_number(column: str) -> bool:
         "±",
         "p90",
         "p99",
+        "host",
         "roof",
         "rate",
         "memory",
@@ -162,6 +164,7 @@ def _line(row: Row) -> Line:
         **{name: text.duration(value, row.unit) for name, value in row.quantiles.items()},
         ratio: "",
         "verdict": "baseline" if is_baseline else verdict,
+        "host": text.duration(row.signals["host"]) if row.signals.get("host") else "",
         "roof": "",
         "rate": "",
         "memory": text.size(row.signals["peak_memory"]) if row.signals.get("peak_memory") else "",
@@ -200,6 +203,10 @@ def _heading(run: Run) -> list[str]:
     worker = run.processes[0].get("environment", {}) if run.processes else {}
     caches = "  ".join(f"{name} {size}" for name, size in machine.get("caches", {}).items())
     devices = ", ".join(device["name"] for device in worker.get("devices", []))
+    state = worker.get("gpu", {})
+    if devices and state.get("driver"):
+        limit = f", {state['power_limit']:.0f} W" if state.get("power_limit") else ""
+        devices += f" (driver {state['driver']}{limit})"
     heading = [
         "  ".join(
             part

@@ -30,7 +30,7 @@ GAP = 2
 NOTES_WIDTH = 12
 """Notes wrap, to no less than this."""
 STYLES = {"faster": "green", "slower": "red", "baseline": "bold"}
-DISPENSABLE = ("rate", "memory", "±", "error", "roof")
+DISPENSABLE = ("rate", "memory", "±", "error", "host", "roof")
 """Columns to leave out, in this order, where the terminal is too narrow."""
 
 

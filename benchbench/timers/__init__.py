@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from benchbench.contract import Timer
+from benchbench.contract import Timer, Workload
 from benchbench.errors import UsageError, suggestion
-from benchbench.timers.cuda import CudaEventTimer
+from benchbench.timers.cuda import CudaEventTimer, CudaWallTimer
+from benchbench.timers.graph import CudaGraphTimer
 from benchbench.timers.instructions import InstructionTimer
 from benchbench.timers.wall import WallTimer
 
 
 def builtin() -> dict[str, Timer]:
     """The timers that come with benchbench, by name, in order of preference."""
-    timers: tuple[Timer, ...] = (WallTimer(), CudaEventTimer(), InstructionTimer())
+    timers: tuple[Timer, ...] = (
+        WallTimer(),
+        CudaEventTimer(),
+        CudaGraphTimer(),
+        CudaWallTimer(),
+        InstructionTimer(),
+    )
     return {timer.name: timer for timer in timers}
 
 
@@ -37,6 +44,20 @@ def choose(name: str, device: str, timers: Mapping[str, Timer]) -> Timer:
         if timer.unavailable(device) is None:
             return timer
     raise UsageError(f"no timer can time on {device}: {_reasons(timers.values(), device)}")
+
+
+def suited(timer: Timer, workload: Workload, asked: str, timers: Mapping[str, Timer]) -> Timer:
+    """The timer that can time this workload: ``timer`` itself, nearly always.
+
+    Slowest calls are what somebody waits for, so with ``auto`` they are timed until the device is
+    done. A graph replays kernels and not what Python does between them, so it cannot advance a
+    state; the event timer takes its place.
+    """
+    if asked == "auto" and workload.tail and timer.name == CudaEventTimer.name:
+        return timers.get(CudaWallTimer.name, timer)
+    if workload.stateful and getattr(timer, "replays", False):
+        return timers.get(CudaEventTimer.name, timer)
+    return timer
 
 
 def _reasons(timers: Iterable[Timer], device: str) -> str:

@@ -18,6 +18,8 @@ from benchbench_plugins.models.ways import WAYS, build, reference, unavailable
 from benchbench_plugins.models.zoo import MODELS, Model
 
 _PARTS = (split, bfloat16, contenders, timm, gan)
+_GPU_BATCH = {True: 64, False: 256}
+"""Of images, and of anything else: enough to fill a large chip."""
 
 
 def _inference(model: Model) -> bb.Workload:
@@ -65,6 +67,7 @@ def _presets(model: Model, quick: zoo.Points | None, *, training: bool = False) 
         "standard": [model.standard] if in_standard else [],
         "full": dict(model.axes),
         "batches": {"batch": zoo.BATCHES},
+        "gpu": {**dict(model.axes), "batch": (_GPU_BATCH[model.images],), "device": ("cuda",)},
     }
 
 

@@ -215,7 +215,7 @@ def update_error(inputs: Any, output: Sequence[Tensor], wanted: Sequence[Tensor]
     """Length of the error of all updates so far, relative to their length; the worst tensor's."""
     starts = watched([inputs.parameters[i] for i in at])
     errors = [
-        float((output[i].double() - w).norm() / (w - start.double()).norm())
+        float((output[i].double() - w).norm() / (w - start.to(w)).norm())
         for i, w, start in zip(at, wanted, starts, strict=True)
     ]
     return max(errors)

@@ -174,6 +174,7 @@ def _workload(algorithm: Algorithm) -> bb.Workload:
                 {"parameters": NAMES},
                 {"parameters": ("resnet18",), "switch": switches},
             ],
+            "gpu": {"parameters": ("resnet50", "one-64M"), "device": shared.CUDA},
         },
         make=lambda params, seed: make(algorithm, params, seed),
         reference=lambda inputs: replay(algorithm, inputs, STEPS),
