@@ -98,7 +98,9 @@ table models 40 models/resnet50 models/transformer-block -p gpu -c eager -c swap
 table optimizers 25 optimizers/adam -p gpu -c foreach -c fused "${quick[@]}"
 table samplers 25 samplers/bootstrap-mean samplers/weighted-draw --device cuda "${quick[@]}"
 
-step table 200 "$python" benchmarks/gpu_kernels.py --write "$out" --minutes 3
+# First what torch.compile does by default, for most cases; then, as time is left, what it finds by
+# trying, which takes half a minute a case.
+step table 170 "$python" benchmarks/gpu_kernels.py --write "$out" --quick --minutes 2.5
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck synccheck; do
         step "sanitizer-$tool" 40 compute-sanitizer --tool "$tool" --error-exitcode 3 \
@@ -107,6 +109,7 @@ if command -v compute-sanitizer >/dev/null; then
 else
     echo "sanitizer: no compute-sanitizer on PATH; it comes with the CUDA toolkit" | tee "$out/sanitizer.log"
 fi
+step autotune 120 "$python" benchmarks/gpu_kernels.py --write "$out/autotune" --minutes 1.7
 for name in hot cold models optimizers samplers kernels; do
     [ -s "$out/$name.md" ] && cat "$out/$name.md"
 done

@@ -195,6 +195,16 @@ def replay(function: Callable[[], Any], times: int) -> Callable[[], float]:
     return sample
 
 
+def mend() -> None:
+    """After a capture that failed torch stays on its stream, and its generator refuses to draw
+    until a capture has succeeded.
+    """
+    torch.cuda.set_stream(torch.cuda.default_stream())
+    torch.cuda.synchronize()
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        torch.zeros(1, device="cuda")
+
+
 def rotating(function: Function, sets: list[list[torch.Tensor]], grad: bool) -> Callable[[], Any]:
     """Calls on the next set of inputs each time; with ``grad``, forward and backward."""
     turn = iter(range(10**9))
@@ -237,7 +247,7 @@ def measure(case: Case, compile_modes: list[str], grad: bool) -> dict[str, Any]:
             samples[name] = replay(rotating(function, sets, grad), count)
         except Exception as error:
             failures[name] = f"{type(error).__name__}: {error}"[:200]
-            torch.cuda.synchronize()
+            mend()
     times: dict[str, list[float]] = {name: [] for name in samples}
     for _ in range(15):  # in turn, so that clocks and heat are shared
         for name, sample in samples.items():

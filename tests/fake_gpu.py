@@ -161,7 +161,7 @@ class Graph:
         assert gpu.capturing is self
         gpu.capturing = None
         if self.invalid:  # as in torch, the generator is left believing in the capture
-            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+            raise RuntimeError("CUDA error: operation failed due to a previous error in capture")
         gpu.generator_captured = False
 
     def replay(self):
