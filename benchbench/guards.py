@@ -105,7 +105,7 @@ def _cuda() -> Iterator[Setting]:
     """Where work on a GPU goes, while one is in use."""
     import torch
 
-    cuda = torch.cuda
+    cuda: Any = torch.cuda
 
     def guarded(read: Callable[[], Any]) -> Callable[[], Any]:
         return lambda: read() if cuda.is_initialized() else None
@@ -330,7 +330,8 @@ class RandomState:
 
         random.setstate(self._python)
         torch.set_rng_state(self._torch)
-        if torch.cuda.is_initialized():
-            torch.cuda.manual_seed(self._seed)
+        cuda: Any = torch.cuda
+        if cuda.is_initialized():
+            cuda.manual_seed(self._seed)
         if self._numpy is not None:
             sys.modules["numpy"].random.set_state(self._numpy)

@@ -122,9 +122,7 @@ class Renewal:
 
     def spread(self, copies: Sequence[Any]) -> None:
         """From now on calls read these inputs in turn with the first ones: write to all."""
-        self._copies = [
-            {path.lstrip("."): leaf for path, leaf in leaves(copy)} for copy in copies
-        ]
+        self._copies = [{path.lstrip("."): leaf for path, leaf in leaves(copy)} for copy in copies]
 
     def _put(self, values: Mapping[str, Any]) -> None:
         """Other values into the buffers of all sets of inputs."""

@@ -98,7 +98,7 @@ def _pair(work: Work, device: str) -> tuple[Any, Any]:
 
 def sides(flops: float) -> tuple[int, int]:
     """Rows, and the other two sides, of a product of about ``flops`` operations (2 m n^2)."""
-    wide = int(round((flops / 2) ** (1 / 3) / _SIDE)) * _SIDE
+    wide = round((flops / 2) ** (1 / 3) / _SIDE) * _SIDE
     wide = min(_WIDEST, max(_SIDE, wide))
     return max(_SIDE, round(flops / (2 * wide * wide) / 8) * 8), wide
 

@@ -33,6 +33,7 @@ class Rotation:
         self._next = cycle(thunks).__next__
 
     def __call__(self) -> Any:
+        """One call, on the next set."""
         return self._next()()
 
 
@@ -86,5 +87,5 @@ def _maker(inputs: Any, thunk: Thunk) -> Callable[[Any], Thunk] | None:
         return None
     for made, function, parameters in inputs.thunks_made:
         if made is thunk:
-            return lambda copy: copy.thunk(function, parameters)  # type: ignore[no-any-return]
+            return lambda copy: copy.thunk(function, parameters)
     return None

@@ -13,7 +13,7 @@ from benchbench import measure
 from benchbench.contract import Settings
 from benchbench.measure import Entrant, take_passes, warm_up
 from benchbench.timers import builtin, cuda as module, graph as graph_module, suited
-from benchbench.timers.cuda import MISSES, CudaEventTimer, CudaWallTimer
+from benchbench.timers.cuda import MISSES, CudaEventTimer, CudaHostTimer
 from benchbench.timers.graph import BEFORE, CAPTURED, CudaGraphTimer
 
 
@@ -149,16 +149,16 @@ def test_a_rising_clock_lengthens_the_idling(gpu):
     assert not settled(timer, thunk, 200, tries=4).starved
 
 
-def test_the_wall_timer_waits_after_each_call(gpu):
+def test_the_host_timer_waits_after_each_call(gpu):
     def call():
         gpu.launch(100e-6, host=20e-6)
 
-    sample = CudaWallTimer(gpu).sample(call, 10)
+    sample = CudaHostTimer(gpu).sample(call, 10)
     assert sample.elapsed == pytest.approx(10 * 120e-6, rel=0.02)
     assert sample.host == 0 and not sample.starved
 
 
-@pytest.mark.parametrize("timer", [CudaEventTimer, CudaWallTimer, CudaGraphTimer])
+@pytest.mark.parametrize("timer", [CudaEventTimer, CudaHostTimer, CudaGraphTimer])
 def test_they_say_why_they_cannot_time(timer):
     fake = FakeGpu()
     assert "it times CUDA devices, not cpu" in timer(torch=fake).unavailable("cpu")
@@ -255,7 +255,7 @@ def test_states_are_not_replayed_and_tails_are_waited_for():
     graph, events = timers["cuda-graph"], timers["cuda-events"]
     assert suited(graph, workload(), "cuda-graph", timers) is graph
     assert suited(graph, workload(stateful=True), "cuda-graph", timers) is events
-    assert suited(events, workload(tail=True), "auto", timers).name == "cuda-wall"
+    assert suited(events, workload(tail=True), "auto", timers).name == "cuda-host"
     assert suited(events, workload(tail=True), "cuda-events", timers) is events
     assert suited(timers["wall"], workload(tail=True), "auto", timers).name == "wall"
 

@@ -13,8 +13,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchbench import Case, Implementation, Inputs, Settings, Work, Workload, device, gpu, machine
-from benchbench import roof
+from benchbench import (
+    Case,
+    Implementation,
+    Inputs,
+    Settings,
+    Work,
+    Workload,
+    device,
+    gpu,
+    machine,
+    roof,
+)
 from benchbench.catalog import Description
 from benchbench.engines.local import LocalEngine
 from benchbench.fingerprint import checksum
@@ -25,7 +35,7 @@ from benchbench.records import result_from_json
 from benchbench.runner import Runner
 from benchbench.signals import CudaPeakMemory
 from benchbench.supervise import describe, execute
-from benchbench.timers.cuda import CudaEventTimer, CudaWallTimer
+from benchbench.timers.cuda import CudaEventTimer, CudaHostTimer
 from benchbench.timers.graph import CudaGraphTimer
 
 pytestmark = [
@@ -59,7 +69,7 @@ def test_events_graphs_and_the_host_agree_on_a_long_kernel():
     x = values(1 << 28)
     found = [
         settled(timer, lambda: x + 1, 20).elapsed
-        for timer in (CudaEventTimer(), CudaGraphTimer(), CudaWallTimer())
+        for timer in (CudaEventTimer(), CudaGraphTimer(), CudaHostTimer())
     ]
     assert max(found) < 1.1 * min(found), found
 
@@ -302,7 +312,7 @@ def test_every_kind_runs_on_the_device(kind, patterns, contenders):
     ]
     assert not bad, bad
     assert any(row.samples for row in rows)
-    assert {row.timer for row in rows if row.samples} <= {"cuda-events", "cuda-wall"}
+    assert {row.timer for row in rows if row.samples} <= {"cuda-events", "cuda-host"}
 
 
 def test_who_destroys_the_context_costs_the_others_nothing():
@@ -311,9 +321,7 @@ def test_who_destroys_the_context_costs_the_others_nothing():
     options = LoaderOptions(files=tuple(map(str, files)), allowed=())
     engine, records = LocalEngine(), []
     description = Description.from_json(describe(engine, options, SMALL))
-    execute(
-        plan(description), settings=SMALL, engine=engine, options=options, emit=records.append
-    )
+    execute(plan(description), settings=SMALL, engine=engine, options=options, emit=records.append)
     status = {r["contender"]: r["status"] for r in records if r["type"] == "result"}
     assert status["loses_the_device"] == "failed"
     assert (status["honest"], status["rival"]) == ("ok", "ok")

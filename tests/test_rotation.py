@@ -3,8 +3,17 @@
 import pytest
 import torch
 
-from benchbench import Case, Implementation, Inputs, Settings, Work, Workload
-from benchbench import device, roof, rotation
+from benchbench import (
+    Case,
+    Implementation,
+    Inputs,
+    Settings,
+    Work,
+    Workload,
+    device,
+    roof,
+    rotation,
+)
 from benchbench.renewal import Renewal
 from benchbench.runner import Runner
 

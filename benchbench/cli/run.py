@@ -68,7 +68,7 @@ _MEBI = 1 << 20
     "--timer",
     default="auto",
     show_default=True,
-    help="wall, cuda-events, cuda-graph, cuda-wall, instructions, a plugin's.",
+    help="wall, cuda-events, cuda-graph, cuda-host, instructions, a plugin's.",
 )
 @click.option(
     "--cache",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from benchbench.contract import Timer, Workload
 from benchbench.errors import UsageError, suggestion
-from benchbench.timers.cuda import CudaEventTimer, CudaWallTimer
+from benchbench.timers.cuda import CudaEventTimer, CudaHostTimer
 from benchbench.timers.graph import CudaGraphTimer
 from benchbench.timers.instructions import InstructionTimer
 from benchbench.timers.wall import WallTimer
@@ -18,7 +18,7 @@ def builtin() -> dict[str, Timer]:
         WallTimer(),
         CudaEventTimer(),
         CudaGraphTimer(),
-        CudaWallTimer(),
+        CudaHostTimer(),
         InstructionTimer(),
     )
     return {timer.name: timer for timer in timers}
@@ -54,7 +54,7 @@ def suited(timer: Timer, workload: Workload, asked: str, timers: Mapping[str, Ti
     state; the event timer takes its place.
     """
     if asked == "auto" and workload.tail and timer.name == CudaEventTimer.name:
-        return timers.get(CudaWallTimer.name, timer)
+        return timers.get(CudaHostTimer.name, timer)
     if workload.stateful and getattr(timer, "replays", False):
         return timers.get(CudaEventTimer.name, timer)
     return timer

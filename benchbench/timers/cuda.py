@@ -199,14 +199,14 @@ class CudaEventTimer:
         return self._rate
 
 
-class CudaWallTimer:
+class CudaHostTimer:
     """The host's clock from before the calls until the device is done: what a caller waits.
 
     For a service that answers one request after the other; it contains launches, copies and the
     wait for the device, about 10 us for an empty one.
     """
 
-    name = "cuda-wall"
+    name = "cuda-host"
     unit = "s"
     host_clock = True
     doc = "perf_counter_ns around the calls and a synchronisation of the device"
