@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import (
 
 from benchbench.grids import points, preset_grids
 from benchbench.plugins import LoaderOptions, load
+from benchbench.structures import is_tensor, leaves
 
 KINDS = ("activations", "losses", "normalizations", "optimizers", "samplers")
 NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
@@ -105,13 +106,21 @@ def test_inputs_and_calls_stay_on_the_device(catalog, kind):
             if inputs is None:
                 continue
             reached += 1
+            if _on_the_host(inputs):
+                mixed[name] = f"inputs on the host: {_on_the_host(inputs)}"
             for contender, item in catalog.implementations[name].items():
                 if not _elsewhere(item, params):
-                    _, fault = walk(called, item, inputs)
+                    output, fault = walk(called, item, inputs)
+                    if _on_the_host(output):
+                        fault = f"output on the host: {_on_the_host(output)}"
                     if fault:
                         mixed[f"{name}:{contender}"] = fault
     assert reached > 2, "inputs can be made"
     assert not mixed, "\n".join(f"{who}: {why}" for who, why in mixed.items())
+
+
+def _on_the_host(value):
+    return [path for path, leaf in leaves(value) if is_tensor(leaf) and leaf.device.type != "cuda"]
 
 
 def _elsewhere(item, params):
