@@ -134,14 +134,17 @@ def test_other_values_reach_all_sets(small_cache):
 
 
 def test_a_set_that_was_written_to_makes_nobody_right(small_cache):
-    calls = []
+    built = []
 
     def writes(inputs):
+        built.append(inputs)
+        unseen = inputs.x.numpy()  # what torch does not know is written to
+        is_copy = len(built) > 1
+
         def call():
-            calls.append(1)
-            if len(calls) > 40:
-                inputs.x.numpy()[7] += 1  # unseen by torch
-            return inputs.x * 2
+            output = inputs.x * 2
+            unseen[7] += is_copy
+            return output
 
         return call
 
