@@ -208,7 +208,7 @@ def standing(claim: Claim, logs: Mapping[int, float], processes: int, rules: Rul
     upper = math.log(claim.most)
     lower = math.log(claim.least) if claim.least else None
     for look, values in enumerate(taken(logs, processes, design)):
-        known = Signs(values)
+        known = Signs(values, ranked=False)
         beta = design.beta * design.spending[look]
         alpha = design.alpha * design.spending[look] / max(1, rules.family)
         if known.below(upper) <= beta and (lower is None or known.above(lower) <= beta):
@@ -222,7 +222,9 @@ def followed(logs: Mapping[int, float], processes: int, design: Design) -> Decis
     """Where one ratio stands after the looks that were taken; None before the first."""
     decisions: dict[str, Decision] = {}
     for look, values in enumerate(taken(logs, processes, design)):
-        decisions = decide({"": values} if values else {}, design, look, decisions)
+        decisions = decide(
+            {"": Signs(values, ranked=False)} if values else {}, design, look, decisions
+        )
     return decisions.get("")
 
 

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats as scipy_stats
 
-from benchbench.sequential import Design, Ranks, decide, evenly_rising, holm, least_p, sign_p
+from benchbench.sequential import (
+    RANKED,
+    Design,
+    Ranks,
+    Signs,
+    decide,
+    evenly_rising,
+    holm,
+    least_p,
+    sign_p,
+    signed_rank_p,
+)  # fmt: skip
 
 DESIGN = Design()
 values = st.lists(st.floats(-1, 1), min_size=1, max_size=30)
@@ -18,6 +29,46 @@ def test_the_sign_test_is_the_binomial_one(sample, bound):
     above = sum(value > bound for value in sample)
     expected = scipy_stats.binomtest(above, len(sample), alternative="greater").pvalue
     assert sign_p(sample, bound) == pytest.approx(expected)
+
+
+@given(st.sets(st.integers(-1000, 1000).filter(bool), min_size=1, max_size=40), st.floats(-1, 1))
+def test_signed_ranks_are_those_of_wilcoxon(numbers, bound):
+    numbers = sorted({abs(n): n for n in numbers}.values())  # no ties: those are ours to rank
+    sample = [n + bound for n in numbers]
+    expected = scipy_stats.wilcoxon(numbers, alternative="greater", method="exact").pvalue
+    assert signed_rank_p(sample, bound) == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12))
+def test_ties_of_signed_ranks_never_help_to_reject(sample):
+    apart = [n + 1e-6 * (i + 1) * (1 if n > 0 else -1) for i, n in enumerate(sample)]
+    assert signed_rank_p(sample, 0) >= signed_rank_p(apart, 0) - 1e-12
+
+
+@given(st.lists(st.floats(-1, 1), min_size=RANKED, max_size=30), st.floats(-1, 1))
+def test_ranks_reject_only_where_the_interval_does(sample, bound):
+    known = Signs(sample)
+    alone = Signs(sample, ranked=False)
+    assert alone.above(bound) == sign_p(sample, bound)
+    if not known.interval().low > bound:
+        assert known.above(bound) >= alone.above(bound)
+    assert Signs([-v for v in sample]).below(-bound) == known.above(bound)
+
+
+def test_ranks_see_what_falls_short_by_a_hair_and_signs_what_was_ruined():
+    short = [0.01 + 0.001 * i for i in range(21)] + [-0.0001, -0.0002, -0.0003]
+    ruined = [0.01 + 0.001 * i for i in range(22)] + [-0.4, -0.5]
+    for sample in (short, ruined):
+        assert Signs(sample).above(0.0) < 5e-5
+    assert sign_p(short, 0.0) > 1e-4 and signed_rank_p(ruined, 0.0) > 1e-4
+
+
+def test_both_tests_together_keep_the_level():
+    rng = random.Random(5)
+    p = [Signs([rng.gauss(0, 1) for _ in range(24)]).above(0.0) for _ in range(4000)]
+    for level in (0.01, 0.05, 0.1):
+        hits = sum(value <= level for value in p)
+        assert scipy_stats.binomtest(hits, len(p), level, alternative="greater").pvalue > 1e-3
 
 
 def test_holm_of_a_textbook_example():
