@@ -227,6 +227,7 @@ def test_every_dependency_is_imported_somewhere():
         "scikit-learn": "sklearn",
         "imbalanced-learn": "imblearn",
         "liger-kernel": "liger_kernel",
+        "nvidia-ml-py": "pynvml",
         "quack-kernels": "quack",
     }
     no_module = {"nvidia-cuda-nvcc"}  # found as a program, by benchbench/native_cuda.py
