@@ -13,6 +13,7 @@ and the overhead of each contender, and a few seconds for one that compiles.
 from __future__ import annotations
 
 import argparse
+import resource
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -98,6 +99,9 @@ def main() -> int:
         row = kinds[case.case.workload.split("/")[0]]
         row[0] += weight
         row[1] += weight * seconds.get(case.case.id, 0.0)
+    if not arguments.estimate:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        print(f"workers used {used.ru_utime + used.ru_stime:.1f} s of processors for these cases")
     for kind, (count, total) in sorted(kinds.items()):
         print(f"{kind:<16} {count:5.0f} cases {total:8.1f} s")
     total = sum(spent for _, spent in kinds.values())

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchbench_plugins._functional import SLOWER
+
 SHAPES = ((4096, 768), (4096, 3072), (8192, 4096), (32, 128), (8, 64, 112, 112))
 GATED = ((1024, 2752), (2048, 11008), (32, 128))
 ROWS = ((4096, 768), (8, 12, 512, 512), (1024, 50257), (32, 128))
@@ -101,6 +103,13 @@ class Task:
     def workload(self) -> str:
         """The workload's name."""
         return f"activations/{self.name}"
+
+    @property
+    def compiled_presets(self) -> tuple[str, ...] | None:
+        """Where torch.compile runs: it takes seconds, and a standard run has ten minutes."""
+        if self.compiled_in_quick:
+            return None
+        return SLOWER if self.name in ("gelu", "softmax", "swiglu") else ("full",)
 
 
 BOTH = (("float32", "forward"), ("float32", "forward+backward"))

@@ -220,13 +220,10 @@ def _workload(name: str, residual: bool, relu: bool, doc: str) -> bb.Workload:
         presets={
             "quick": quick[name],
             "standard": [
-                {
-                    "shape": SHAPES[:2],
-                    "layout": ("nchw", "channels_last"),
-                    "direction": shared.DIRECTIONS,
-                },
+                {"layout": ("nchw", "channels_last"), "direction": shared.DIRECTIONS[1:]},
+                {"shape": SHAPES[1:2], "layout": ("channels_last",)},
                 {"mode": ("eval",)},
-                {"dtype": ("bfloat16",), "layout": ("nchw", "channels_last")},
+                {"dtype": ("bfloat16",), "layout": ("channels_last",)},
             ],
             "full": {
                 "shape": SHAPES,
@@ -266,7 +263,7 @@ def implementations() -> Iterator[bb.Implementation]:
             residual,
             relu,
             unavailable=shared.no_compiler,
-            presets=shared.SLOWER,
+            presets=shared.SLOWER if name == "batch_norm_relu" else ("full",),
         )
         yield _implementation(
             workload,

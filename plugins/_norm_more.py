@@ -310,7 +310,7 @@ def _workload(task: Task) -> bb.Workload:
         },
         presets={
             "quick": [],
-            "standard": {"direction": shared.DIRECTIONS},
+            "standard": {"direction": shared.DIRECTIONS[1:]},
             "full": {
                 "shape": task.shapes,
                 "dtype": task.dtypes,

@@ -166,6 +166,7 @@ MODELS = (
         quick={"batch": (32,)},
         standard={"batch": (1, 32)},
         swappable=False,
+        compile_in_standard=False,
     ),
     Model(
         name="gru",
@@ -256,6 +257,7 @@ MODELS = (
         images=True,
         kinked=True,
         needs="torchvision",
+        compile_in_standard=False,
     ),
     *(
         Model(
