@@ -21,23 +21,27 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kernel_goals import GOALS, Goal
+from kernel_goals import GOALS, Goal, Key, of_a_call
 
-from benchbench import machine, store
-from benchbench.contract import Run, format_value
+from benchbench import machine, store, supervise
+from benchbench.catalog import Description
+from benchbench.contract import PlannedCase, Run, Settings, format_value
+from benchbench.engines.local import LocalEngine
+from benchbench.plan import plan
+from benchbench.plugins import LoaderOptions
+from benchbench.records import to_json
 from benchbench.stats import Row, figures, summarise
 
+PLUGINS = LoaderOptions(allowed=("activations", "normalizations"))
 SIZES = ("beyond", "cache", "calls")
 DIRECTIONS = {"forward": "forward", "both": "forward+backward"}
 
@@ -143,7 +147,7 @@ class Line:
 
         def beside(found: float | None, wanted: float | None) -> str:
             shown = "-" if found is None else f"{found:.2f}"
-            return shown + (f" ({wanted:g})" if wanted is not None else "")
+            return shown + (f" ({wanted:.3g})" if wanted is not None else "")
 
         word = {None: "", True: "yes", False: "NO"}[self.met]
         spent = "-" if self.microseconds is None else f"{self.microseconds:.1f}"
@@ -194,34 +198,54 @@ def select(asked: argparse.Namespace, family: Family) -> Selection | None:
     )
 
 
-def count(asked: argparse.Namespace) -> int:
-    """Cases that are asked for, over all numbers of threads."""
-    found = [selection for family in FAMILIES if (selection := select(asked, family))]
-    points = [
-        math.prod(len(v.split(",")) for v in s.axes.values()) * len(s.patterns) for s in found
-    ]
-    return sum(points) * len(asked.threads)
+def chosen(
+    asked: argparse.Namespace, family: Family, description: Description
+) -> tuple[PlannedCase, ...]:
+    """The cases of ``family`` that are asked for; with ``--goals`` those that have one."""
+    selection = select(asked, family)
+    if selection is None:
+        return ()
+    axes = {axis: values.split(",") for axis, values in selection.axes.items()}
+    cases = plan(
+        description, selection.patterns, axes=axes, contenders=selection.contenders, device="cpu"
+    )
+    sizes = family.shapes(SIZES)
+    if asked.goals:
+        return tuple(c for c in cases if key_of(c.case.workload, c.case.params, sizes) in GOALS)
+    return cases
 
 
-def measure(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[Run, Family]]:
+def key_of(workload: str, params: Mapping[str, Any], sizes: Mapping[str, str]) -> Key:
+    """What a case is called in the table of goals."""
+    more = [str(params[axis]) for axis in ("layout", "mode") if axis in params]
+    op = " ".join([workload.split("/")[1], *more])
+    direction = next(k for k, v in DIRECTIONS.items() if v == params["direction"])
+    return op, direction, sizes.get(format_value(params["shape"]), ""), str(params["dtype"])
+
+
+def measure(
+    asked: argparse.Namespace, work: list[tuple[Family, tuple[PlannedCase, ...]]], folder: Path
+) -> Iterator[tuple[Run, Family]]:
     """A run for each family and number of threads."""
-    environment = {**os.environ, "BENCHBENCH_PLUGINS": "activations,normalizations"}
+    engine = LocalEngine()
     for threads in asked.threads:
-        for family in FAMILIES:
-            selection = select(asked, family)
-            if selection is None:
-                continue
-            command = [sys.executable, "-m", "benchbench", "run", *selection.patterns]
-            for axis, values in selection.axes.items():
-                command += ["-a", f"{axis}={values}"]
-            for contender in selection.contenders:
-                command += ["-c", contender]
-            command += ["--threads", str(threads), "-n", str(asked.processes)]
-            command += ["--budget", str(asked.budget), "--store", str(folder)]
-            done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL)
-            if done.returncode not in (0, 1):
-                raise SystemExit(f"failed with {done.returncode}: {' '.join(command)}")
-            yield store.read(store.find(folder, "last")), family
+        settings = Settings(processes=asked.processes, budget=asked.budget, threads=threads)
+        for family, cases in work:
+            header = {
+                "id": store.new_id(),
+                "started": store.now(),
+                "command": sys.argv,
+                "settings": to_json(settings),
+                "environment": machine.environment(),
+                "plugin_options": to_json(PLUGINS),
+                "cases": to_json(cases),
+            }
+            writer = store.create(folder, header)
+            supervise.execute(
+                cases, settings=settings, engine=engine, options=PLUGINS, emit=writer.append
+            )
+            writer.close("complete")
+            yield store.read(writer.path), family
 
 
 def lines(run: Run, family: Family) -> Iterator[Line]:
@@ -248,16 +272,17 @@ def _line(
     threads: int,
     empty: float,
 ) -> Line:
-    more = [str(row.params[axis]) for axis in ("layout", "mode") if axis in row.params]
-    op = " ".join([row.workload.split("/")[1], *more])
-    direction = next(k for k, v in DIRECTIONS.items() if v == row.params["direction"])
-    dtype = str(row.params["dtype"])
-    goal = GOALS.get((op, direction, size, dtype)) if threads == 2 else None
+    shape = format_value(row.params["shape"])
+    op, direction, _, dtype = key = key_of(row.workload, row.params, {shape: size})
+    direct = row.contender == "fused-direct"
+    goal = GOALS.get(key) if threads == 2 else None
+    if size == "calls" and direction == "forward" and not direct:
+        goal = of_a_call(op)
     line: dict[str, Any] = {
-        "op": op + (" (direct)" if row.contender == "fused-direct" else ""),
+        "op": op + (" (direct)" if direct else ""),
         "direction": direction,
         "size": size,
-        "shape": format_value(row.params["shape"]),
+        "shape": shape,
         "dtype": dtype,
         "threads": threads,
         "goal": goal,
@@ -353,10 +378,15 @@ def main() -> None:
     asked = parse()
     started = time.monotonic()
     table: list[Line] = []
-    print(f"{count(asked)} cases, each in {asked.processes} processes", file=sys.stderr)
+    described = supervise.describe(LocalEngine(), PLUGINS, Settings())
+    description = Description.from_json(described)
+    work = [(family, chosen(asked, family, description)) for family in FAMILIES]
+    work = [(family, cases) for family, cases in work if cases]
+    count = len(asked.threads) * sum(len(cases) for _, cases in work)
+    print(f"{count} cases, each in {asked.processes} processes", file=sys.stderr)
     print(HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for run, family in measure(asked, asked.store or Path(folder)):
+        for run, family in measure(asked, work, asked.store or Path(folder)):
             for line in lines(run, family):
                 table.append(line)
                 print(line.text(), flush=True)

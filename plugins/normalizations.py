@@ -117,7 +117,7 @@ TASKS = (
         arguments=("x", "weight", "bias"),
         passes=(2, 3),
         fused=lambda k: lambda x, w, b: k.layer_norm(x, x.shape[-1:], w, b, EPS),
-        direct=lambda k: lambda x, w, b: k.norm_rows(x, None, w, b, EPS, False)[0],
+        direct=lambda k: lambda x, w, b: k.row_norm(x, w, b, EPS, False),
         quick=("forward", "forward+backward"),
         compiled_in_quick=True,
         others=(("by-hand", layer_norm_by_hand),),
@@ -131,7 +131,7 @@ TASKS = (
         arguments=("x", "weight"),
         passes=(2, 3),
         fused=lambda k: lambda x, w: k.rms_norm(x, x.shape[-1:], w, EPS),
-        direct=lambda k: lambda x, w: k.norm_rows(x, None, w, None, EPS, True)[0],
+        direct=lambda k: lambda x, w: k.row_norm(x, w, None, EPS, True),
         others=(("by-hand", rms_norm_by_hand),),
     ),
     Task(
@@ -142,7 +142,7 @@ TASKS = (
         passes=(4, 5),
         tolerance=COARSE,
         fused=lambda k: lambda x, r, w, b: k.add_layer_norm(x, r, x.shape[-1:], w, b, EPS),
-        direct=lambda k: lambda x, r, w, b: tuple(k.norm_rows(x, r, w, b, EPS, False)[:2]),
+        direct=lambda k: lambda x, r, w, b: k.add_row_norm(x, r, w, b, EPS, False),
     ),
     Task(
         name="add_rms_norm",
@@ -152,7 +152,7 @@ TASKS = (
         passes=(4, 5),
         fused=lambda k: lambda x, r, w: k.add_rms_norm(x, r, x.shape[-1:], w, EPS),
         quick=(),
-        direct=lambda k: lambda x, r, w: tuple(k.norm_rows(x, r, w, None, EPS, True)[:2]),
+        direct=lambda k: lambda x, r, w: k.add_row_norm(x, r, w, None, EPS, True),
     ),
     Task(
         name="local_response_norm",

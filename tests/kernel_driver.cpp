@@ -1,11 +1,13 @@
 // Runs every kernel of csrc/cpu, on every instruction set that this machine has, over the shapes on the
 // standard input, for the compiler's sanitizers to watch (tests/test_kernel_safety.py).
 //
-// Lines of input: `elements N`, `rows ROWS COLUMNS`, `planes BATCH CHANNELS AREA GROUPS`, and `beyond N`,
-// which plants the fault that is looked for: an array that is one element short. Every array is an
-// allocation of its own of exactly its size, so that one element too many is found. Values are ordinary
-// ones with a few infinities, nans and extremes among them. Prints how many kernels ran; the outputs
-// are compared by other tests.
+// Lines of input: `elements N`, `rows ROWS COLUMNS`, `planes BATCH CHANNELS AREA GROUPS`, `draws ROWS
+// COUNT`, `signal LENGTH UP DOWN WIDTH`, and `beyond N`, which plants the fault that is looked for: an
+// array that is one element short. Every array is an allocation of its own of exactly its size, so that
+// one element too many is found, and begins a cache line, so that stores past the caches are tried.
+// Values are ordinary ones with a few infinities, nans and extremes among them. Prints how many kernels
+// ran; the outputs are compared by other tests.
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -32,18 +34,23 @@ class Array {
  public:
   // `skip` elements stand before those that are used: kernels must not depend on alignment.
   Array(Type type, int64_t count, int64_t skip = 0)
-      : type_(type), bytes_((count + skip) * size_of(type)),
-        memory_(static_cast<char*>(std::malloc(static_cast<size_t>(bytes_)))),
+      : type_(type), bytes_((count + skip) * size_of(type)), memory_(line(bytes_)),
         start_(memory_ + skip * size_of(type)) {
-    if (!memory_ && bytes_) std::abort();
     for (int64_t i = 0; i < bytes_ / size_of(type); ++i) put(i);
   }
   Array(const Array&) = delete;
   ~Array() { std::free(memory_); }
   operator void*() const { return start_; }
   double* doubles() const { return reinterpret_cast<double*>(start_); }
+  float* floats() const { return reinterpret_cast<float*>(start_); }
 
  private:
+  static char* line(int64_t bytes) {
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 64, static_cast<size_t>(bytes))) std::abort();
+    return static_cast<char*>(memory);
+  }
+
   void put(int64_t i) {
     state_ = state_ * 6364136223846793005u + 1442695040888963407u;
     const uint32_t drawn = static_cast<uint32_t>(state_ >> 33);
@@ -123,18 +130,23 @@ void rows(const Kernels& k, int64_t count, int64_t columns) {
       calls += 14;
     }
     for (const bool rms : {false, true})
-      for (const bool more : {false, true}) {
-        const RowNorm norm{rms,  columns, 1e-5, x, more ? (void*)r : nullptr,
-                           more ? (void*)w : nullptr,
-                           more && !rms ? (void*)b : nullptr,
-                           y, more ? (void*)sum : nullptr, mean.doubles(), rstd};
-        k.row_norm(type, norm, 0, count);
-        const RowNormBackward gradient{rms, columns, dy, x, more ? (void*)r : nullptr,
-                                       more ? (void*)w : nullptr, mean.doubles(), rstd, dx};
-        k.row_norm_backward(type, gradient, 0, count, more ? (void*)dw : nullptr,
-                            more && !rms ? (void*)db : nullptr);
-        calls += 2;
-      }
+      for (const bool more : {false, true})
+        for (const bool stream : {false, true}) {
+          RowNorm norm{rms,  columns, 1e-5, x, more ? (void*)r : nullptr,
+                       more ? (void*)w : nullptr,
+                       more && !rms ? (void*)b : nullptr,
+                       y, more ? (void*)sum : nullptr, nullptr, nullptr, stream};
+          k.row_norm(type, norm, 0, count);
+          norm.mean = mean.doubles();
+          norm.rstd = rstd;
+          k.row_norm(type, norm, 0, count);
+          const RowNormBackward gradient{rms, columns, dy, x, more ? (void*)r : nullptr,
+                                         more ? (void*)w : nullptr, mean.doubles(), rstd, dx,
+                                         stream};
+          k.row_norm_backward(type, gradient, 0, count, more ? (void*)dw : nullptr,
+                              more && !rms ? (void*)db : nullptr);
+          calls += 3;
+        }
   }
 }
 
@@ -149,17 +161,19 @@ void planes(const Kernels& k, int64_t batch, int64_t channels, int64_t area, int
     const Array mean(Type::f64, channels), variance(Type::f64, channels);
     for (const bool training : {false, true})
       for (const bool relu : {false, true})
-        for (const bool more : {false, true}) {
+        for (const int mode : {0, 1, 2, 3}) {
+          const bool more = mode & 1, stream = mode & 2;
+          const double most = stream ? 6.0 : NAN;
           const BatchNorm norm{training, relu, batch, channels, area, 1e-5, x,
                                more ? (void*)r : nullptr, more ? (void*)w : nullptr,
                                more ? (void*)b : nullptr, running, running, y, mean.doubles(),
-                               variance.doubles(), rstd};
+                               variance.doubles(), rstd, most, stream};
           k.plane_norm(type, norm, 0, channels);
           k.pixel_apply(type, norm, coefficients, 0, pixels);
           const BatchNormBackward back{training, relu, more, batch, channels, area, dy, x,
                                        more ? (void*)y : nullptr, more ? (void*)w : nullptr,
                                        more ? (void*)b : nullptr, mean.doubles(), rstd, dx,
-                                       more ? (void*)dr : nullptr, dw, db};
+                                       more ? (void*)dr : nullptr, dw, db, most, stream};
           k.plane_norm_backward(type, back, 0, channels);
           k.pixel_sums(type, back, coefficients, 0, pixels, 0, channels, mean.doubles(),
                        variance.doubles());
@@ -175,11 +189,11 @@ void planes(const Kernels& k, int64_t batch, int64_t channels, int64_t area, int
       void *weight = affine ? (void*)w : nullptr, *bias = affine ? (void*)b : nullptr;
       k.group_norm(type,
                    {channels, groups, area, 1e-5, x, weight, bias, y, group_mean.doubles(),
-                    group_variance.doubles(), group_rstd},
+                    group_variance.doubles(), group_rstd, affine},
                    0, batch * groups);
       k.group_norm_backward(type,
                             {channels, groups, area, dy, x, weight, group_mean.doubles(),
-                             group_rstd, dx, sums.doubles(), products.doubles()},
+                             group_rstd, dx, sums.doubles(), products.doubles(), affine},
                             0, batch * groups);
     }
     const Array scratch(real, channels * RESPONSE_SCRATCH);
@@ -192,6 +206,42 @@ void planes(const Kernels& k, int64_t batch, int64_t channels, int64_t area, int
     }
     calls += 5 + 8 * batch;
   }
+}
+
+void draws(const Kernels& k, int64_t n, int64_t count) {
+  const RandomStream stream{0x9E3779B97F4A7C15u, 1, 2, 3};
+  int64_t block = 1;
+  while (block < 8192 && 2 * block <= n) block *= 2;
+  for (const Type type : {Type::f32, Type::f64}) {
+    const Array rows(type, block), x(type, n);
+    double sum = 0, squares = 0, weight = 0;
+    k.sum_draws(type, {rows, block, 0.5}, count, stream, &sum, nullptr);
+    k.sum_draws(type, {rows, block, 0.5}, count, stream, &sum, &squares);
+    k.sum_exponential(type, x, n, stream, &sum, &weight);
+    calls += 3;
+  }
+  const std::unique_ptr<int64_t[]> index(new int64_t[static_cast<size_t>(count)]);
+  const std::unique_ptr<uint64_t[]> table(new uint64_t[static_cast<size_t>(n)]);
+  for (int64_t i = 0; i < n; ++i)
+    table[i] = static_cast<uint32_t>(i * 2654435761u) | static_cast<uint64_t>(i * 7 % n) << 32;
+  k.draw_alias(table.get(), n, stream, count, index.get());
+  k.draw_uniform(n, stream, count, index.get());
+  calls += 2;
+  for (const int64_t bytes : {1, 8, 12, 16, 64, 80})
+    for (const bool streaming : {false, true}) {
+      const Array from(Type::bf16, (n * bytes + 1) / 2), to(Type::bf16, (count * bytes + 1) / 2);
+      k.take_rows(from, bytes, index.get(), count, to, streaming);
+      ++calls;
+    }
+}
+
+void resampled(const Kernels& k, int64_t length, int64_t up, int64_t down, int64_t width) {
+  const int64_t outputs = length * up / down;
+  const Array taps(Type::f32, up * width), x(Type::f32, length), y(Type::f32, outputs);
+  const Polyphase job{up, down, width, width / 2 - 1, taps.floats()};
+  k.resample(job, x.floats(), length, 0, outputs, y.floats());
+  k.resample(job, x.floats(), length, outputs / 3, outputs, y.floats());
+  calls += 2;
 }
 
 void beyond(const Kernels& k, int64_t n) {
@@ -210,14 +260,17 @@ int main() {
     const std::string what = kind;
     const bool planted = what == "beyond";
     const int wanted =
-        what == "elements" || planted ? 1 : what == "rows" ? 2 : what == "planes" ? 4 : 0;
+        what == "elements" || planted           ? 1
+        : what == "rows" || what == "draws"     ? 2
+        : what == "planes" || what == "signal" ? 4
+                                                : 0;
     for (int i = 0; i < wanted; ++i)
       if (std::scanf("%lld", &n[i]) != 1) return 2;
     for (int i = 0; i < count; ++i) {
       choose(names[i]);
       if (wanted == 1) (planted ? beyond : elements)(kernels(), n[0]);
-      if (wanted == 2) rows(kernels(), n[0], n[1]);
-      if (wanted == 4) planes(kernels(), n[0], n[1], n[2], n[3]);
+      if (wanted == 2) (what == "rows" ? rows : draws)(kernels(), n[0], n[1]);
+      if (wanted == 4) (what == "planes" ? planes : resampled)(kernels(), n[0], n[1], n[2], n[3]);
     }
     if (!wanted) return 2;
   }

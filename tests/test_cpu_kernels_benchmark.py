@@ -11,8 +11,7 @@ from synthetic import measured, result, run
 
 from benchbench.catalog import Description, describe
 from benchbench.contract import Settings, Work, format_value
-from benchbench.plan import plan
-from benchbench.plugins import LoaderOptions, load
+from benchbench.plugins import load
 from benchbench.records import to_json
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -96,8 +95,20 @@ def test_small_calls_show_what_the_dispatcher_costs():
     )
     assert [line.op for line in found] == ["tanh", "tanh (direct)"]
     assert found[1].eager == pytest.approx(2.2, rel=0.02)
+    assert [line.met for line in found] == [True, None]
+    slow = tanh_run({**factors, "eager": 0.8}, shape=(1, 16), work=Work(bytes=128.0), threads=1)
+    assert [line.met for line in cpu_kernels.lines(slow, ELEMENTWISE)] == [False, None]
     big = tanh_run({**FACTORS, "fused-direct": 1.0})
     assert only(cpu_kernels.lines(big, ELEMENTWISE)).op == "tanh"
+
+
+def test_a_chain_must_not_cost_more_than_eagers():
+    alone, chain = kernel_goals.of_a_call("tanh"), kernel_goals.of_a_call("swiglu")
+    figures = {"floor": 9.0, "compiled": None}
+    assert alone.met(eager=0.84, **figures) and not alone.met(eager=0.82, **figures)
+    assert chain.met(eager=1.01, **figures) and not chain.met(eager=0.99, **figures)
+    listed = {task for family in cpu_kernels.FAMILIES for task in family.tasks}
+    assert not kernel_goals.CHAINS - listed
 
 
 def test_goals_name_rows_that_are_measured():
@@ -141,31 +152,38 @@ def test_every_kernel_is_in_a_family():
         assert format_value(family.beyond) in family.shapes(cpu_kernels.SIZES)
 
 
-def test_what_it_asks_for_can_be_planned():
+@pytest.fixture(scope="module")
+def description():
+    return Description.from_json(describe(load(cpu_kernels.PLUGINS)))
+
+
+def test_what_it_asks_for_can_be_planned(description):
     asked = cpu_kernels.parse(["--dtypes", "float32", "bfloat16"])
-    loaded = load(LoaderOptions(allowed=("activations", "normalizations")))
-    description = Description.from_json(describe(loaded))
     for family in cpu_kernels.FAMILIES:
         selection = cpu_kernels.select(asked, family)
-        axes = {axis: values.split(",") for axis, values in selection.axes.items()}
-        planned = plan(description, selection.patterns, axes=axes, contenders=selection.contenders)
-        points = math.prod(len(values) for values in axes.values())
+        planned = cpu_kernels.chosen(asked, family, description)
+        points = math.prod(len(values.split(",")) for values in selection.axes.values())
         assert len(planned) == points * len(selection.patterns)
-        alone = cpu_kernels.parse([p.split("/")[1] for p in selection.patterns] + ["-t", "1"])
-        assert cpu_kernels.count(alone) == len(planned)
         assert all("fused" in case.contenders for case in planned)
     one = cpu_kernels.parse(["gelu", "--sizes", "cache", "--dtypes", "float32"])
     chosen = [s for family in cpu_kernels.FAMILIES if (s := cpu_kernels.select(one, family))]
     assert [s.patterns for s in chosen] == [["activations/gelu"]]
     assert chosen[0].axes["shape"] == "256x1024"
     assert chosen[0].contenders == ["compiled", "fused"]
+    assert not cpu_kernels.chosen(one, cpu_kernels.FAMILIES[-1], description)
 
 
-def test_only_what_has_a_goal():
+def test_only_what_has_a_goal(description):
     asked = cpu_kernels.parse(["--goals"])
     assert (asked.threads, asked.sizes) == ([2], ["beyond", "cache"])
     assert "tanh" in asked.ops and "batch_norm" in asked.ops and "mish" not in asked.ops
     assert cpu_kernels.parse(["--goals", "tanh"]).ops == ["tanh"]
+    found = set()
+    for family in cpu_kernels.FAMILIES:
+        sizes = family.shapes(cpu_kernels.SIZES)
+        for planned in cpu_kernels.chosen(asked, family, description):
+            found.add(cpu_kernels.key_of(planned.case.workload, planned.case.params, sizes))
+    assert found == set(kernel_goals.GOALS)
 
 
 def test_mistyped_ops_are_refused(capsys):

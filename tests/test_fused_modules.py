@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import Counter
 
 import pytest
 import torch
@@ -448,10 +449,52 @@ def test_a_hook_in_a_block_keeps_the_block_as_it_is():
     assert type(model.layer1[0]).__module__ == "torchvision.models.resnet"
 
 
-def test_networks_without_a_known_order_are_swapped_module_by_module():
+@pytest.mark.parametrize("last", (False, True), ids=("planes", "pixels"))
+def test_mobilenets_fuse_their_cut_relus_and_skip_connections(last):
     model = network("mobilenet_v2")
+    model.classifier[0].p = 0.0  # dropout would draw other numbers in the twin
     twin = copy.deepcopy(model)
     report = fused.swap(twin)
-    assert set(report.replaced.values()) == {"BatchNorm2d"}  # ReLU6 follows, not ReLU
+    counts = Counter(report.replaced.values())
+    assert counts == {"BatchNormReLU2d": 35, "BatchNorm2d": 17}
+    assert report.fused["features.0.1"] == "features.0.2"
+    skips = {norm: block for norm, block in report.fused.items() if norm.startswith(block)}
+    assert len(skips) == 10 and skips["features.3.conv.3"] == "features.3"
+    assert not report.left
+    assert twin.features[0][1].ceiling == 6.0 and "ceiling=6.0" in repr(twin.features[0][1])
+    assert fused.swap(twin) == swapping.Swapped()
+    x = random(2, 3, 64, 64)
+    if last:
+        model, twin, x = (value.to(memory_format=torch.channels_last) for value in (model, twin, x))
+    assert_trains_alike(model, twin, x, steps=1)
+    for copied in (copy.deepcopy(twin), pickle.loads(pickle.dumps(twin))):
+        torch.testing.assert_close(copied(x.double()), twin(x.double()))
+    fresh = network("mobilenet_v2")
+    fresh.load_state_dict(twin.state_dict())
+
+
+def test_a_hook_in_an_inverted_block_keeps_its_skip_connection():
+    model = network("mobilenet_v2")
+    model.features[3].conv.register_forward_hook(lambda module, given, output: None)
+    report = fused.swap(model)
+    assert "skip connection" in report.left["features.3.conv.3"]
+    assert type(model.features[3]).__module__ == "torchvision.models.mobilenetv2"
+    assert "features.5.conv.3" in report.fused
+
+
+def test_networks_without_a_known_order_are_swapped_module_by_module():
+    model = network("mobilenet_v3_small")
+    twin = copy.deepcopy(model)
+    report = fused.swap(twin)
+    assert {"BatchNorm2d", "BatchNormReLU2d"} == set(report.replaced.values())
+    assert "works in place" in report.left.values()  # its hardswish
     x = random(2, 3, 64, 64)
     torch.testing.assert_close(twin.eval()(x), model.eval()(x), rtol=1e-3, atol=1e-3)
+
+
+def test_relu6_is_taken_over_and_trains_alike():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU6(inplace=True))
+    twin = copy.deepcopy(model)
+    assert fused.swap(twin).fused == {"1": "2"}
+    assert type(twin[2]) is nn.Identity
+    assert_trains_alike(model, twin, 20 * random(4, 3, 8, 8))

@@ -290,6 +290,109 @@ def test_batch_norm(shape, dtype, training, fusion, instruction_set):
         assert ours(x, r, w, b).stride() == x.stride()
 
 
+@pytest.mark.parametrize("residual", (False, True), ids=("alone", "residual"))
+@pytest.mark.parametrize("training", (True, False), ids=("train", "eval"))
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float64), ids=str)
+def test_a_relu_that_is_cut(dtype, training, residual, instruction_set):
+    shape, c = (4, 6, 9, 7), 6
+    w, b = (random(c, dtype=dtype, seed=s, grad=True) for s in (1, 2))
+    mean, var = random(c, seed=6), random(c, seed=7).square() + 0.5
+    g = random(*shape, dtype=dtype, seed=3)
+
+    def statistics(x):
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return mean.to(wide), var.to(wide)
+
+    def ours(x, r, w, b):
+        if residual:
+            return fused.batch_norm_add_relu(x, r, *statistics(x), w, b, training, ceiling=1.0)
+        return fused.batch_norm_relu(x, *statistics(x), w, b, training, ceiling=1.0)
+
+    def reference(x, r, w, b):
+        wide = statistics(x)[0].dtype
+        y = F.batch_norm(x, *statistics(x), w.to(wide), b.to(wide), training)
+        return F.hardtanh(y + r if residual else y, 0.0, 1.0)
+
+    for x in layouts(random(*shape, dtype=dtype)):
+        r = random(*shape, dtype=dtype, seed=5)
+        state = (s.double() for s in (mean, var, w, b))
+        before = F.batch_norm(x.double(), *state, training) + r.double() * residual
+        # Both kinks: rounding may put a value on the other side.
+        away = g * ((before.abs() > 0.05) & ((before - 1).abs() > 0.05))
+        assert (before > 1).any() and (before < 0).any()
+        r.requires_grad_(residual)
+        compare(ours, reference, (x.detach().requires_grad_(), r, w, b), [away])
+
+
+def test_a_cut_relu_keeps_nan_and_knows_its_bounds():
+    x = torch.tensor([[-1.0, 2.0, torch.nan, torch.inf], [8.0, 6.0, 1.0, -torch.inf]])
+    mean, var = torch.zeros(4), torch.ones(4)
+    y = fused.batch_norm_relu(x, mean, var, eps=0.0, ceiling=6.0)
+    expected = F.relu6(x)
+    torch.testing.assert_close(y, expected, equal_nan=True)
+    uncut = fused.batch_norm_relu(x, mean, var, eps=0.0)
+    torch.testing.assert_close(uncut, x.relu(), equal_nan=True)
+    with pytest.raises(ValueError, match=r"ceiling.*0.*must be positive"):
+        fused.batch_norm_relu(x, mean, var, ceiling=0.0)
+    other = torch.empty(2, 4, device="meta")
+    cut = fused.batch_norm_relu(other, mean.to("meta"), var.to("meta"), ceiling=6.0)
+    assert cut.shape == other.shape
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("columns", (64, 1000, 8192, 16384))
+def test_streaming_changes_no_row(dtype, columns, instruction_set):
+    tensors = [random(5, columns, dtype=dtype, seed=s, grad=True) for s in (0, 1)]
+    tensors.append(random(columns, dtype=dtype, seed=2, grad=True))
+    grads = [random(5, columns, dtype=dtype, seed=s) for s in (3, 4)]
+
+    def everything():
+        found = []
+        for f in (fused.add_layer_norm, fused.add_rms_norm):
+            found += gradients(lambda x, r, w, f=f: f(x, r, (columns,), w), tensors, grads)
+        for f in (fused.layer_norm, fused.rms_norm):
+            one = gradients(lambda x, _, w, f=f: f(x, (columns,), w) + 0 * _, tensors, grads[:1])
+            found += one
+            with torch.no_grad():
+                found.append([f(tensors[0], (columns,), tensors[2])])
+        return [tensor for part in found for tensor in part]
+
+    before = LIBRARY.stream_from(-1)
+    try:
+        plain = everything()
+        LIBRARY.stream_from(0)
+        for a, b in zip(everything(), plain, strict=True):
+            assert torch.equal(a, b)
+    finally:
+        LIBRARY.stream_from(before)
+
+
+@pytest.mark.parametrize("last", (False, True), ids=("planes", "pixels"))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_streaming_changes_no_image(dtype, last, instruction_set):
+    shape, order = (3, 64, 8, 8), torch.channels_last if last else torch.contiguous_format
+    x, r = (random(*shape, dtype=dtype, seed=s).contiguous(memory_format=order) for s in (0, 1))
+    tensors = [x.requires_grad_(), r.requires_grad_(), random(64, dtype=dtype, seed=2, grad=True)]
+    grad = [random(*shape, dtype=dtype, seed=3)]
+
+    def everything():
+        functions = (
+            lambda x, r, w: fused.batch_norm_relu(x, None, None, w, training=True) + 0 * r,
+            lambda x, r, w: fused.batch_norm_add_relu(x, r, None, None, w, training=True),
+            lambda x, r, w: fused.group_norm(x, 4, w) + 0 * r,
+        )
+        return [t for f in functions for part in gradients(f, tensors, grad) for t in part]
+
+    before = LIBRARY.stream_from(-1)
+    try:
+        plain = everything()
+        LIBRARY.stream_from(0)
+        for a, b in zip(everything(), plain, strict=True):
+            assert torch.equal(a, b)
+    finally:
+        LIBRARY.stream_from(before)
+
+
 @pytest.mark.parametrize("last", (False, True), ids=("planes", "pixels"))
 @pytest.mark.parametrize("kind", ("batch", "layer"))
 def test_sums_over_rows_err_no_more_than_eagers_on_average(kind, last, instruction_set):
@@ -392,6 +495,8 @@ def samples(dtype=torch.float32):
         yield OPERATORS.norm_rows.default, (x, None, w, None if rms else b, 1e-5, rms)
         yield OPERATORS.norm_rows.default, (x, r, w, None, 1e-5, rms)
         yield OPERATORS.norm_rows.default, (x, None, None, None, 1e-5, rms)
+        yield OPERATORS.row_norm.default, (x, w, None if rms else b, 1e-5, rms)
+        yield OPERATORS.add_row_norm.default, (x, r, w, None if rms else b, 1e-5, rms)
     mean, var = random(3, dtype=dtype), random(3, dtype=dtype).square() + 1
     for x in layouts(random(2, 3, 4, 5, dtype=dtype)):
         x = x.detach().requires_grad_()
@@ -399,26 +504,32 @@ def samples(dtype=torch.float32):
         w, b = random(3, **kind), random(3, seed=1, **kind)
         for training in (True, False):
             run = (mean, var) if not training else (None, None)
-            yield OPERATORS.batch_norm.default, (x, None, w, b, *run, training, 1e-5, False)
-            yield OPERATORS.batch_norm.default, (x, None, None, None, *run, training, 1e-5, True)
-            yield OPERATORS.batch_norm.default, (x, r, w, b, *run, training, 1e-5, True)
+            rest = (*run, training, 1e-5)
+            yield OPERATORS.batch_norm.default, (x, None, w, b, *rest, False, 0.0)
+            yield OPERATORS.batch_norm.default, (x, None, None, None, *rest, True, 0.0)
+            yield OPERATORS.batch_norm.default, (x, None, w, b, *rest, True, 0.75)
+            yield OPERATORS.batch_norm.default, (x, r, w, b, *rest, True, 0.0)
 
 
-@pytest.mark.parametrize("index", range(18))
+SAMPLES = 26
+
+
+@pytest.mark.parametrize("index", range(SAMPLES))
 def test_opcheck(index):
     cases = list(samples())
-    assert len(cases) == 18
+    assert len(cases) == SAMPLES
     operator, arguments = cases[index]
     torch.library.opcheck(operator, arguments)
 
 
-@pytest.mark.parametrize("index", range(18))
+@pytest.mark.parametrize("index", range(SAMPLES))
 def test_gradcheck(index):
     operator, arguments = list(samples(torch.float64))[index]
     leaves = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
 
     def outputs(*_):
         results = operator(*arguments)
+        results = results if isinstance(results, tuple) else (results,)
         return [r for r in results if r.requires_grad and r.numel()]
 
     torch.autograd.gradcheck(outputs, leaves)

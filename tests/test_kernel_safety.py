@@ -81,6 +81,9 @@ def shapes():
     shapes = [(shape, shape[1]) for shape in test_fused_norms.PLANES]
     for (batch, channels, *image), groups in (*shapes, *test_fused_group_norms.GROUPED):
         lines.append(f"planes {batch} {channels} {math.prod(image)} {groups}")
+    lines += ["rows 9 64", "rows 2 8256", "planes 2 32 128 4"]  # each begins a cache line
+    lines += [f"draws {rows} {count}" for rows in (1, 7, 64, 10_000) for count in (0, 1, 63, 5001)]
+    lines += ["signal 400 3 2 16", "signal 1000 160 441 64", "signal 64 1 6 112", "signal 5 2 1 32"]
     return "\n".join(lines)
 
 

@@ -1,8 +1,7 @@
 """Activations as functions, with torch's names, arguments and defaults.
 
-Importing this module loads the kernels. Each function calls a cached operator overload, which saves
-the lookup by name on every call. Inputs may be float32, bfloat16, float16 or float64 and of any
-strides; outputs of elementwise functions keep the memory order of dense inputs. All compute in
+Importing this module loads the kernels. Inputs may be float32, bfloat16, float16 or float64 and of
+any strides; outputs of elementwise functions keep the memory order of dense inputs. All compute in
 float32 (float64 for float64) and answer in the input's dtype; autocast leaves them alone, softmax
 included. They are differentiable once: a second derivative raises.
 """
@@ -14,27 +13,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchbench import native
+from benchbench.fused._entries import entry
 
-native.load()
-
-_ops = torch.ops.benchbench
-_relu = _ops.relu.default
-_sigmoid = _ops.sigmoid.default
-_tanh = _ops.tanh.default
-_gelu = _ops.gelu.default
-_gelu_tanh = _ops.gelu_tanh.default
-_silu = _ops.silu.default
-_bias_relu = _ops.bias_relu.default
-_bias_gelu = _ops.bias_gelu.default
-_bias_gelu_tanh = _ops.bias_gelu_tanh.default
-_bias_silu = _ops.bias_silu.default
-_swiglu = _ops.swiglu.default
-_geglu = _ops.geglu.default
-_geglu_tanh = _ops.geglu_tanh.default
-_reglu = _ops.reglu.default
-_softmax = _ops.softmax.default
-_log_softmax = _ops.log_softmax.default
+_relu = entry("relu")
+_sigmoid = entry("sigmoid")
+_tanh = entry("tanh")
+_gelu = entry("gelu")
+_gelu_tanh = entry("gelu_tanh")
+_silu = entry("silu")
+_bias_relu = entry("bias_relu")
+_bias_gelu = entry("bias_gelu")
+_bias_gelu_tanh = entry("bias_gelu_tanh")
+_bias_silu = entry("bias_silu")
+_swiglu = entry("swiglu")
+_geglu = entry("geglu")
+_geglu_tanh = entry("geglu_tanh")
+_reglu = entry("reglu")
+_softmax = entry("softmax")
+_log_softmax = entry("log_softmax")
 
 
 def relu(input: Tensor) -> Tensor:

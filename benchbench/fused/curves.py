@@ -6,10 +6,10 @@ None works in place. Gradients are computed from the input.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from benchbench import native
+from benchbench.fused._entries import entry
 
 _KINDS: dict[str, int] = native.load().CURVES
 _SOFTPLUS = _KINDS["softplus"]
@@ -19,8 +19,8 @@ _MISH = _KINDS["mish"]
 _HARDSWISH = _KINDS["hardswish"]
 _LEAKY_RELU = _KINDS["leaky_relu"]
 
-_curve = torch.ops.benchbench.curve.default
-_prelu = torch.ops.benchbench.prelu.default
+_curve = entry("curve")
+_prelu = entry("prelu")
 
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946

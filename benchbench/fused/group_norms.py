@@ -11,13 +11,11 @@ import math
 import torch
 from torch import Tensor
 
-from benchbench import native
 from benchbench.fused import norms
+from benchbench.fused._entries import entry
 
-native.load()
-
-_group = torch.ops.benchbench.group_norm.default
-_response = torch.ops.benchbench.response_norm.default
+_group = entry("group_norm")
+_response = entry("response_norm")
 _MOST_DIMENSIONS = 5
 """That the kernels know a memory layout for."""
 

@@ -176,11 +176,18 @@ class AddRMSNorm(nn.RMSNorm):
 class _FusedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Forward of torch's batch norm, statistics included, with our kernel at its end."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise each channel of (N, C, ...)."""
-        return self._fused(input, None, relu=False)
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Normalise each channel of (N, C, ...), and add the residual in the same pass."""
+        return self._fused(input, residual, relu=False)
 
-    def _fused(self, input: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
+    def _fused(
+        self,
+        input: Tensor,
+        residual: Tensor | None,
+        *,
+        relu: bool,
+        ceiling: float | None = None,
+    ) -> Tensor:
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
@@ -201,6 +208,7 @@ class _FusedBatchNorm(nn.modules.batchnorm._BatchNorm):
             momentum,
             self.eps,
             relu,
+            ceiling,
         )
 
 
@@ -219,9 +227,17 @@ class BatchNorm3d(_FusedBatchNorm, nn.BatchNorm3d):
 class _FusedBatchNormReLU(_FusedBatchNorm):
     """``relu(batch_norm(input))``, or with a residual ``relu(batch_norm(input) + residual)``."""
 
+    ceiling: float | None = None
+    """Where the ReLU cuts: set it to 6 for ReLU6."""
+
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """Normalise each channel, add, and rectify in one pass."""
-        return self._fused(input, residual, relu=True)
+        return self._fused(input, residual, relu=True, ceiling=self.ceiling)
+
+    def extra_repr(self) -> str:
+        """Torch's, and the ceiling."""
+        found = super().extra_repr()  # type: ignore[no-untyped-call]
+        return found if self.ceiling is None else f"{found}, ceiling={self.ceiling}"
 
 
 class BatchNormReLU1d(_FusedBatchNormReLU, BatchNorm1d):

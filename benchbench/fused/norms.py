@@ -10,12 +10,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchbench import native
+from benchbench.fused._entries import entry
 
-native.load()
+_row_norm = entry("row_norm")
+_add_row_norm = entry("add_row_norm")
+_batch = entry("batch_norm")
 
-_rows = torch.ops.benchbench.norm_rows.default
-_batch = torch.ops.benchbench.batch_norm.default
+_EPS, _DOUBLE_EPS = (torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64))
+
+
+def _is_last(shape: int | Sequence[int], input: Tensor) -> bool:
+    """Whether ``shape`` is the last dimension and no other: nothing to check or to flatten then."""
+    return (
+        type(shape) in (tuple, torch.Size)
+        and len(shape) == 1  # type: ignore[arg-type]
+        and input.dim() > 0
+        and input.size(-1) == shape[0]  # type: ignore[index]
+    )
 
 
 def _flat(
@@ -53,7 +64,7 @@ def _eps(input: Tensor, eps: float | None) -> float:
     """``eps``, or torch's default: the machine epsilon of the dtype that statistics have."""
     if eps is not None:
         return eps
-    return torch.finfo(torch.float64 if input.dtype == torch.float64 else torch.float32).eps
+    return _DOUBLE_EPS if input.dtype == torch.float64 else _EPS
 
 
 def layer_norm(
@@ -68,9 +79,10 @@ def layer_norm(
     Raises:
         ValueError: the last dimensions of ``input`` are not ``normalized_shape``.
     """
+    if _is_last(normalized_shape, input):
+        return _row_norm(input, weight, bias, eps, False)  # type: ignore[no-any-return]
     x, _, w, b = _flat(normalized_shape, input, None, weight, bias)
-    output: Tensor = _rows(x, None, w, b, eps, False)[0]
-    return output if x is input else output.view(input.shape)
+    return _row_norm(x, w, b, eps, False).view(input.shape)  # type: ignore[no-any-return]
 
 
 def rms_norm(
@@ -86,9 +98,11 @@ def rms_norm(
     Raises:
         ValueError: the last dimensions of ``input`` are not ``normalized_shape``.
     """
+    eps = _eps(input, eps)
+    if _is_last(normalized_shape, input):
+        return _row_norm(input, weight, None, eps, True)  # type: ignore[no-any-return]
     x, _, w, _ = _flat(normalized_shape, input, None, weight)
-    output: Tensor = _rows(x, None, w, None, _eps(input, eps), True)[0]
-    return output if x is input else output.view(input.shape)
+    return _row_norm(x, w, None, eps, True).view(input.shape)  # type: ignore[no-any-return]
 
 
 def add_layer_norm(
@@ -100,9 +114,12 @@ def add_layer_norm(
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor]:
     """``layer_norm(input + residual)`` and the sum itself, for the next residual."""
+    if _is_last(normalized_shape, input):
+        output, total = _add_row_norm(input, residual, weight, bias, eps, False)
+        return output, total
     x, r, w, b = _flat(normalized_shape, input, residual, weight, bias)
-    output, total, _, _ = _rows(x, r, w, b, eps, False)
-    return (output, total) if x is input else (output.view(input.shape), total.view(input.shape))
+    output, total = _add_row_norm(x, r, w, b, eps, False)
+    return output.view(input.shape), total.view(input.shape)
 
 
 def add_rms_norm(
@@ -113,9 +130,13 @@ def add_rms_norm(
     eps: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``rms_norm(input + residual)`` and the sum itself, for the next residual."""
+    eps = _eps(input, eps)
+    if _is_last(normalized_shape, input):
+        output, total = _add_row_norm(input, residual, weight, None, eps, True)
+        return output, total
     x, r, w, _ = _flat(normalized_shape, input, residual, weight)
-    output, total, _, _ = _rows(x, r, w, None, _eps(input, eps), True)
-    return (output, total) if x is input else (output.view(input.shape), total.view(input.shape))
+    output, total = _add_row_norm(x, r, w, None, eps, True)
+    return output.view(input.shape), total.view(input.shape)
 
 
 def batch_norm(
@@ -151,11 +172,11 @@ def batch_norm_relu(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    ceiling: float | None = None,
 ) -> Tensor:
-    """``relu(batch_norm(input))`` in the same pass."""
-    return _batch_norm(
-        input, None, running_mean, running_var, weight, bias, training, momentum, eps, True
-    )
+    """``relu(batch_norm(input))`` in the same pass, cut at ``ceiling`` (6 for ReLU6) if given."""
+    state = (running_mean, running_var, weight, bias)
+    return _batch_norm(input, None, *state, training, momentum, eps, True, ceiling)
 
 
 def batch_norm_add_relu(
@@ -168,11 +189,11 @@ def batch_norm_add_relu(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    ceiling: float | None = None,
 ) -> Tensor:
-    """``relu(batch_norm(input) + residual)`` in the same pass."""
-    return _batch_norm(
-        input, residual, running_mean, running_var, weight, bias, training, momentum, eps, True
-    )
+    """``relu(batch_norm(input) + residual)`` in the same pass, cut at ``ceiling`` if given."""
+    state = (running_mean, running_var, weight, bias)
+    return _batch_norm(input, residual, *state, training, momentum, eps, True, ceiling)
 
 
 def _batch_norm(
@@ -186,7 +207,17 @@ def _batch_norm(
     momentum: float | Tensor,
     eps: float,
     relu: bool,
+    ceiling: float | None = None,
 ) -> Tensor:
+    if ceiling is not None and not ceiling > 0:
+        raise ValueError(
+            f"batch_norm: the ceiling of the ReLU is {ceiling}; it must be positive, or None"
+        )
+    if ceiling is not None and not input.is_cpu:  # the kernels of other devices do not cut
+        uncut = _batch_norm(
+            input, residual, running_mean, running_var, weight, bias, training, momentum, eps, relu
+        )
+        return uncut.clamp(max=ceiling) if relu else uncut
     if training and input.dim() > 1 and 0 < input.numel() == input.shape[1]:
         raise ValueError(
             "batch_norm: training needs more than one value per channel, the input has shape "
@@ -195,9 +226,8 @@ def _batch_norm(
     # The operator changes no argument: it returns the batch's statistics, and plain torch moves the
     # running ones, which tracing and functionalisation understand.
     output: Tensor
-    output, mean, _, variance = _batch(
-        input, residual, weight, bias, running_mean, running_var, training, eps, relu
-    )
+    state = (weight, bias, running_mean, running_var)
+    output, mean, _, variance = _batch(input, residual, *state, training, eps, relu, ceiling or 0.0)
     if training and input.numel() > 0:
         with torch.no_grad():
             for running, found in ((running_mean, mean), (running_var, variance)):

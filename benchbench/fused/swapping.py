@@ -4,9 +4,9 @@ Only exact types are replaced: a subclass of ``torch.nn.LayerNorm`` may mean som
 forward. A replaced module stays the same object with another class, so parameters, buffers, hooks,
 state dict and whoever holds the module or its parameters (an optimizer) notice nothing.
 
-A batch norm takes over a ReLU only where the code that runs both is known: neighbours in a module
-whose forward is that of ``torch.nn.Sequential``, and torchvision's residual networks, whose blocks
-get a forward that adds the skip connection in the same pass too.
+A batch norm takes over a ReLU or ReLU6 only where the code that runs both is known: neighbours in a
+module whose forward is that of ``torch.nn.Sequential``, and torchvision's residual networks, whose
+blocks get a forward that adds the skip connection in the same pass too, as MobileNetV2's do.
 """
 
 from __future__ import annotations
@@ -69,6 +69,10 @@ WITH_RELU: Mapping[type[nn.Module], type[nn.Module]] = {
 }
 
 
+CEILINGS: Mapping[type[nn.Module], float | None] = {nn.ReLU: None, nn.ReLU6: 6.0}
+"""What a batch norm can take over, and where it cuts."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Swapped:
     """What :func:`swap` did: names of modules by what they became."""
@@ -76,7 +80,8 @@ class Swapped:
     replaced: Mapping[str, str] = field(default_factory=dict)
     """Module name to the class that it has now."""
     fused: Mapping[str, str] = field(default_factory=dict)
-    """Names of batch norms that took over the ReLU that followed, and the ReLU's name."""
+    """Names of batch norms that took over what followed, and its name: the ReLU's, or that of the
+    block whose skip connection it was."""
     left: Mapping[str, str] = field(default_factory=dict)
     """Names of modules that look replaceable but were left, and why."""
 
@@ -84,7 +89,7 @@ class Swapped:
         counts = Counter(self.replaced.values())
         parts = [f"{count} {name}" for name, count in sorted(counts.items())]
         if self.fused:
-            parts.append(f"{len(self.fused)} ReLU fused into the norm before it")
+            parts.append(f"{len(self.fused)} ReLU or skip connections fused into the norm before")
         if self.left:
             parts.append(f"{len(self.left)} left as they are")
         return ", ".join(parts) or "nothing to replace"
@@ -105,8 +110,9 @@ def swap(
         norms: replace layer, RMS, batch, group, instance and local response norms.
         activations: replace those of ``ACTIVATIONS``. Modules that work in place are left: the
             model asked for it to save memory.
-        fuse: let batch norms take over the ReLU (and in torchvision's residual blocks the addition)
-            that follows, where that can be shown to be the same; the ReLU becomes an identity.
+        fuse: let batch norms take over the ReLU or ReLU6 (and in torchvision's residual blocks the
+            addition) that follows, where that can be shown to be the same; the ReLU becomes an
+            identity.
         replacements: for exact types of your own choice, a function from the module to what takes
             its place (itself to leave it); it goes before ``norms`` and ``activations``, and need
             not have anything to do with this library.
@@ -142,11 +148,14 @@ def swap(
             if why:
                 left[pairs[0][0]] = f"not fused with its ReLU: {why}"
                 continue
-            for name, norm, relu_name, _ in pairs:
+            for name, norm, relu_name, relu in pairs:
                 norm.__class__ = WITH_RELU[type(norm)]
+                if CEILINGS[type(relu)] is not None:
+                    norm.ceiling = CEILINGS[type(relu)]  # type: ignore[assignment]
                 replaced[name] = type(norm).__name__
                 fused[name] = relu_name
             finish()
+        _take_over_skips(model, fused, left)
     return Swapped(replaced=replaced, fused=fused, left=left)
 
 
@@ -183,7 +192,7 @@ def _chains(model: nn.Module) -> Iterator[tuple[list[Pair], Callable[[], None]]]
             # named_children() passes over repeated modules: others would look like neighbours.
             children = [(key, child) for key, child in module._modules.items() if child is not None]
             for (one, norm), (other, relu) in pairwise(children):
-                if type(norm) in WITH_RELU and type(relu) is nn.ReLU:
+                if type(norm) in WITH_RELU and type(relu) in CEILINGS:
                     pair = (_join(name, one), norm, _join(name, other), relu)
                     yield [pair], _identity(module, other)
         elif resnet is not None and type(module) in (resnet.BasicBlock, resnet.Bottleneck):
@@ -195,6 +204,30 @@ def _chains(model: nn.Module) -> Iterator[tuple[list[Pair], Callable[[], None]]]
             pairs = _known(name, module, ["bn1"])
             if pairs:
                 yield pairs, _identity(module, "relu")
+
+
+def _take_over_skips(model: nn.Module, fused: dict[str, str], left: dict[str, str]) -> None:
+    """Let the last norms of MobileNetV2's blocks add what goes past the block."""
+    theirs: Any = sys.modules.get("torchvision.models.mobilenetv2")
+    if theirs is None:
+        return
+    from benchbench.fused import mobilenet
+
+    for name, block in list(model.named_modules()):
+        if type(block) is not theirs.InvertedResidual or not block.use_res_connect:
+            continue
+        inner = block.get_submodule("conv")
+        key, norm = list(inner._modules.items())[-1]
+        if type(inner) is not nn.Sequential or type(norm) is not modules.BatchNorm2d:
+            continue
+        norm_name, inner_name = _join(name, f"conv.{key}"), _join(name, "conv")
+        pair = (norm_name, norm, inner_name, inner)
+        why = _obstacle(model, [pair])
+        if why:
+            left[norm_name] = f"not fused with its block's skip connection: {why}"
+            continue
+        block.__class__ = mobilenet.InvertedResidual
+        fused[norm_name] = name
 
 
 def _known(name: str, module: nn.Module, norms: list[str]) -> list[Pair]:

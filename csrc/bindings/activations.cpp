@@ -5,6 +5,7 @@
 // backward is one too), and a direct function of the Python module without any of it. Backwards are
 // not differentiable: a second derivative raises.
 #include "bindings/activations.h"
+#include "bindings/cpu_tensors.h"
 
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -32,21 +33,6 @@ auto operator_named(const char* name, const char* suffix = "") {
   return typed_operator<Signature>((std::string("benchbench::") + name + suffix).c_str());
 }
 
-const char* bytes(const Tensor& x) { return static_cast<const char*>(x.const_data_ptr()); }
-char* mutable_bytes(const Tensor& x) { return static_cast<char*>(x.mutable_data_ptr()); }
-bool streams(const Tensor& output) { return beyond_cache(static_cast<int64_t>(output.nbytes())); }
-
-// f(offset in bytes, elements) over ranges that begin at multiples of 64 elements, so that outputs
-// stay aligned for streaming whatever the number of threads.
-template <class F>
-void over_elements(const Tensor& x, F f) {
-  constexpr int64_t BLOCK = 64;
-  const int64_t n = x.numel(), size = x.element_size();
-  at::parallel_for(0, (n + BLOCK - 1) / BLOCK, GRAIN / BLOCK, [=](int64_t begin, int64_t end) {
-    f(begin * BLOCK * size, std::min(end * BLOCK, n) - begin * BLOCK);
-  });
-}
-
 struct Rows {
   int64_t count, columns, stride;  // stride in bytes
   explicit Rows(const Tensor& x)
@@ -70,7 +56,7 @@ template <Activation OP>
 Tensor unary(const Tensor& input) {
   const Type type = type_of(name_of(OP), input);
   const Tensor x = dense(input);
-  Tensor y = at::empty_like(x);
+  const Tensor y = new_like(x);
   const auto kernel = kernels().unary;
   const char* from = bytes(x);
   char* to = mutable_bytes(y);
@@ -84,7 +70,7 @@ Tensor unary_backward(const Tensor& grad, const Tensor& kept) {
   check_same_shape(name_of(OP), "the gradient", kept, grad);
   const Type type = type_of(name_of(OP), kept);
   const Tensor k = dense(kept), dy = in_order_of(k, grad);
-  Tensor dx = at::empty_like(k);
+  const Tensor dx = new_like(k);
   const auto kernel = kernels().unary_backward;
   const char *g = bytes(dy), *from = bytes(k);
   char* to = mutable_bytes(dx);
@@ -138,7 +124,7 @@ Tensor bias(const Tensor& input, const Tensor& bias_) {
   check_bias(bias_name(OP), input, bias_);
   const Type type = type_of(bias_name(OP), input);
   const Tensor x = input.contiguous(), b = as_real(bias_, real_of(x));
-  Tensor y = at::empty_like(x);
+  const Tensor y = new_like(x);
   const Rows rows(x);
   const auto kernel = kernels().bias;
   const char *from = bytes(x), *add = bytes(b);
@@ -175,12 +161,12 @@ std::tuple<Tensor, Tensor> bias_backward(const Tensor& grad, const Tensor& input
   check_same_shape(bias_name(OP), "the gradient", input, grad);
   const Type type = type_of(bias_name(OP), input);
   const Tensor dy = grad.contiguous(), x = input.contiguous(), b = as_real(bias_, real_of(x));
-  Tensor dx = at::empty_like(x);
+  const Tensor dx = new_like(x);
   const Rows rows(x);
   // Chunks by size alone, so that sums are the same with any number of threads, and small, so that
   // their rounding stays so: the partial sums are one part in two hundred of the traffic.
   const int64_t chunks = std::max<int64_t>(rows.count / 64, 1);
-  const Tensor partial = at::empty({chunks, rows.columns}, b.options());
+  const Tensor partial = new_tensor({chunks, rows.columns}, b.scalar_type());
   const int64_t partial_stride = rows.columns * partial.element_size();
   const auto kernel = kernels().bias_backward;
   const char *g = bytes(dy), *from = bytes(x), *add = bytes(b);
@@ -192,7 +178,7 @@ std::tuple<Tensor, Tensor> bias_backward(const Tensor& grad, const Tensor& input
            rows.columns, stream);
   });
   if (chunks == 1) return {dx, partial.view({rows.columns}).to(bias_.scalar_type())};
-  const Tensor total = at::empty({rows.columns}, b.options());
+  const Tensor total = new_tensor({rows.columns}, b.scalar_type());
   if (b.scalar_type() == at::kDouble)
     sum_rows<double>(partial, total);
   else
@@ -246,7 +232,7 @@ Tensor gated(const Tensor& gate, const Tensor& up) {
   const Type type = type_of(gated_name(OP), gate);
   check_same_shape(gated_name(OP), "up", gate, up);
   const Tensor g = dense(gate), u = in_order_of(g, up);
-  Tensor y = at::empty_like(g);
+  const Tensor y = new_like(g);
   const auto kernel = kernels().gated;
   const char *pg = bytes(g), *pu = bytes(u);
   char* to = mutable_bytes(y);
@@ -263,7 +249,7 @@ std::tuple<Tensor, Tensor> gated_backward(const Tensor& grad, const Tensor& gate
   check_same_shape(gated_name(OP), "up", gate, up);
   check_same_shape(gated_name(OP), "the gradient", gate, grad);
   const Tensor g = dense(gate), u = in_order_of(g, up), dy = in_order_of(g, grad);
-  Tensor dg = at::empty_like(g), du = at::empty_like(g);
+  const Tensor dg = new_like(g), du = new_like(g);
   const auto kernel = kernels().gated_backward;
   const char *pd = bytes(dy), *pg = bytes(g), *pu = bytes(u);
   char *to_g = mutable_bytes(dg), *to_u = mutable_bytes(du);
@@ -322,7 +308,7 @@ template <bool LOG>
 Tensor softmax(const Tensor& input) {
   const Type type = type_of(softmax_name(LOG), input);
   const Tensor x = input.contiguous();
-  Tensor y = at::empty_like(x);
+  const Tensor y = new_like(x);
   const Rows rows(x);
   const auto kernel = kernels().softmax;
   const char* from = bytes(x);
@@ -339,7 +325,7 @@ Tensor softmax_backward(const Tensor& grad, const Tensor& output) {
   check_same_shape(softmax_name(LOG), "the gradient", output, grad);
   const Type type = type_of(softmax_name(LOG), output);
   const Tensor dy = grad.contiguous(), y = output.contiguous();
-  Tensor dx = at::empty_like(y);
+  const Tensor dx = new_like(y);
   const Rows rows(y);
   const auto kernel = kernels().softmax_backward;
   const char *g = bytes(dy), *from = bytes(y);

@@ -9,6 +9,7 @@
 // Sums over pixels are split by size alone and added up in a fixed order, so that no result depends on
 // the number of threads.
 #include "bindings/batch_norms.h"
+#include "bindings/cpu_tensors.h"
 
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
@@ -112,7 +113,7 @@ void pixel_norm(Type type, const BatchNorm& k, const Layout& l, const Tensor& x,
 BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
                        const OptionalTensor& weight, const OptionalTensor& bias,
                        const OptionalTensor& running_mean, const OptionalTensor& running_var,
-                       bool training, double eps, bool relu) {
+                       bool training, double eps, bool relu, double ceiling) {
   check_batch(input, residual, weight, bias, running_mean, running_var, training);
   const Type type = type_of("batch_norm", input);
   const at::ScalarType statistics = real_of(input);
@@ -127,10 +128,8 @@ BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
   const OptionalTensor w = real(weight, statistics), b = real(bias, statistics);
   const OptionalTensor m = training ? std::nullopt : real(running_mean, statistics);
   const OptionalTensor v = training ? std::nullopt : real(running_var, statistics);
-  const Tensor y = at::empty_like(x);
-  const auto options = x.options().dtype(at::kDouble);
-  const Tensor mean = at::empty({l.channels}, options), variance = at::empty_like(mean);
-  const Tensor rstd = at::empty({l.channels}, x.options().dtype(statistics));
+  const Tensor y = new_like(x), rstd = new_tensor({l.channels}, statistics);
+  const Tensor mean = new_tensor({l.channels}, at::kDouble), variance = new_like(mean);
   if (x.numel() == 0) {
     mean.zero_();
     variance.zero_();
@@ -139,7 +138,8 @@ BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
   }
   const BatchNorm k{training,   relu,       l.batch,    l.channels,    l.area,           eps,
                     pointer(x), pointer(r), pointer(w), pointer(b),    pointer(m),       pointer(v),
-                    raw(y),     doubles(mean), doubles(variance), raw(rstd)};
+                    raw(y),     doubles(mean), doubles(variance), raw(rstd),     most_of(ceiling),
+                    streams(y)};
   if (l.pixels)
     pixel_norm(type, k, l, x, rstd);
   else
@@ -156,7 +156,7 @@ BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
 BatchResult batch_norm_meta(const Tensor& input, const OptionalTensor& residual,
                             const OptionalTensor& weight, const OptionalTensor& bias,
                             const OptionalTensor& running_mean, const OptionalTensor& running_var,
-                            bool training, double, bool) {
+                            bool training, double, bool, double) {
   check_batch(input, residual, weight, bias, running_mean, running_var, training);
   const Tensor mean = at::empty_symint({input.sym_size(1)}, input.options().dtype(at::kDouble));
   return {at::empty_like(laid_out(input)), mean,
@@ -215,7 +215,7 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
                                   const OptionalTensor& output, const OptionalTensor& weight,
                                   const OptionalTensor& bias, const Tensor& mean,
                                   const Tensor& rstd, bool training, bool relu, bool need_residual,
-                                  bool need_parameters) {
+                                  bool need_parameters, double ceiling) {
   check_same_shape("batch_norm", "the gradient", input, grad);
   const Type type = type_of("batch_norm", input);
   const at::ScalarType statistics = real_of(input);
@@ -238,7 +238,8 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
                             l.channels,  l.area,     pointer(dy),     pointer(x),
                             pointer(y),  pointer(w), pointer(b),      center.const_data_ptr<double>(),
                             pointer(inverse), raw(dx), raw_if(need_residual, dr),
-                            raw_if(need_parameters, dw), raw_if(need_parameters, db)};
+                            raw_if(need_parameters, dw), raw_if(need_parameters, db),
+                            most_of(ceiling), streams(dx)};
   if (l.pixels)
     pixel_norm_backward(type, k, l, inverse, center);
   else
@@ -251,7 +252,7 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
 BatchGradient batch_norm_backward_meta(const Tensor& grad, const Tensor& input,
                                        const OptionalTensor&, const OptionalTensor&,
                                        const OptionalTensor&, const Tensor&, const Tensor&, bool,
-                                       bool, bool need_residual, bool need_parameters) {
+                                       bool, bool need_residual, bool need_parameters, double) {
   check_same_shape("batch_norm", "the gradient", input, grad);
   const Tensor dx = at::empty_like(laid_out(input));
   const Tensor dw =
@@ -265,36 +266,40 @@ struct Batch : torch::autograd::Function<Batch> {
   static BatchResult call(const Tensor& input, const OptionalTensor& residual,
                           const OptionalTensor& weight, const OptionalTensor& bias,
                           const OptionalTensor& running_mean, const OptionalTensor& running_var,
-                          bool training, double eps, bool relu) {
+                          bool training, double eps, bool relu, double ceiling) {
     static const auto op =
         typed_operator<BatchResult(const Tensor&, const OptionalTensor&, const OptionalTensor&,
                                    const OptionalTensor&, const OptionalTensor&,
-                                   const OptionalTensor&, bool, double, bool)>(
+                                   const OptionalTensor&, bool, double, bool, double)>(
             "benchbench::batch_norm");
     at::AutoDispatchBelowADInplaceOrView guard;
-    return op.call(input, residual, weight, bias, running_mean, running_var, training, eps, relu);
+    return op.call(input, residual, weight, bias, running_mean, running_var, training, eps, relu,
+                   ceiling);
   }
   static variable_list forward(AutogradContext* context, const Tensor& input,
                                const OptionalTensor& residual, const OptionalTensor& weight,
                                const OptionalTensor& bias, const OptionalTensor& running_mean,
                                const OptionalTensor& running_var, bool training, double eps,
-                               bool relu) {
-    auto [y, mean, rstd, variance] =
-        call(input, residual, weight, bias, running_mean, running_var, training, eps, relu);
+                               bool relu, double ceiling) {
+    auto [y, mean, rstd, variance] = call(input, residual, weight, bias, running_mean, running_var,
+                                          training, eps, relu, ceiling);
     context->save_for_backward({input, relu && residual.has_value() ? y : Tensor(),
                                 unwrap(weight), unwrap(bias), mean, rstd});
     context->saved_data["training"] = training;
     context->saved_data["relu"] = relu;
+    context->saved_data["ceiling"] = ceiling;
     context->saved_data["residual"] = residual.has_value() && residual->requires_grad();
     context->mark_non_differentiable({mean, rstd, variance});
+    context->set_materialize_grads(false);  // or zeros would be made for the statistics
     return {y, mean, rstd, variance};
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     static const auto op =
         typed_operator<BatchGradient(const Tensor&, const Tensor&, const OptionalTensor&,
                                      const OptionalTensor&, const OptionalTensor&, const Tensor&,
-                                     const Tensor&, bool, bool, bool, bool)>(
+                                     const Tensor&, bool, bool, bool, bool, double)>(
             "benchbench::batch_norm_backward");
+    if (!grads[0].defined()) return variable_list(10);
     const auto saved = context->get_saved_variables();
     const Tensor &weight = saved[2], &bias = saved[3];
     const bool relu = context->saved_data["relu"].toBool();
@@ -303,11 +308,12 @@ struct Batch : torch::autograd::Function<Batch> {
     auto [dx, dr, dw, db] =
         op.call(grads[0], saved[0], given(saved[1]), given(weight), given(bias), saved[4], saved[5],
                 context->saved_data["training"].toBool(), relu, residual && relu,
-                needed(weight) || needed(bias));
+                needed(weight) || needed(bias), context->saved_data["ceiling"].toDouble());
     return {dx,
             !residual ? Tensor() : relu ? dr : grads[0],
             needed(weight) ? dw.to(weight.scalar_type()) : Tensor(),
             needed(bias) ? db.to(bias.scalar_type()) : Tensor(),
+            Tensor(),
             Tensor(),
             Tensor(),
             Tensor(),
@@ -320,13 +326,12 @@ BatchResult batch_norm_autograd(const Tensor& input, const OptionalTensor& resid
                                 const OptionalTensor& weight, const OptionalTensor& bias,
                                 const OptionalTensor& running_mean,
                                 const OptionalTensor& running_var, bool training, double eps,
-                                bool relu) {
-  const OptionalTensor x(input);
-  if (!wants_grad({&x, &residual, &weight, &bias}))
+                                bool relu, double ceiling) {
+  if (!wants_grad(input, {&residual, &weight, &bias}))
     return Batch::call(input, residual, weight, bias, running_mean, running_var, training, eps,
-                       relu);
+                       relu, ceiling);
   auto r = Batch::apply(input, residual, weight, bias, running_mean, running_var, training, eps,
-                        relu);
+                        relu, ceiling);
   return {r[0], r[1], r[2], r[3]};
 }
 
@@ -335,12 +340,12 @@ BatchResult batch_norm_autograd(const Tensor& input, const OptionalTensor& resid
 TORCH_LIBRARY_FRAGMENT(benchbench, m) {
   m.def(
       "batch_norm(Tensor input, Tensor? residual, Tensor? weight, Tensor? bias,"
-      " Tensor? running_mean, Tensor? running_var, bool training, float eps, bool relu)"
-      " -> (Tensor output, Tensor mean, Tensor rstd, Tensor variance)");
+      " Tensor? running_mean, Tensor? running_var, bool training, float eps, bool relu,"
+      " float ceiling) -> (Tensor output, Tensor mean, Tensor rstd, Tensor variance)");
   m.def(
       "batch_norm_backward(Tensor grad, Tensor input, Tensor? output, Tensor? weight, Tensor? bias,"
       " Tensor mean, Tensor rstd, bool training, bool relu, bool need_residual,"
-      " bool need_parameters) -> (Tensor, Tensor, Tensor, Tensor)");
+      " bool need_parameters, float ceiling) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(benchbench, CPU, m) {

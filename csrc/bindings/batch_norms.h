@@ -1,6 +1,8 @@
 // What the units of batch norm for CPU and CUDA share: results, layouts, checks.
 #pragma once
 
+#include <cmath>
+
 #include "bindings/norms.h"
 
 namespace benchbench {
@@ -21,6 +23,9 @@ inline Layout layout_of(const Tensor& x) {
   for (int64_t d = 2; d < x.dim(); ++d) area *= x.size(d);
   return {is_pixels(x), x.size(0), x.size(1), area};
 }
+
+// ReLU cuts at `ceiling` where it is positive: 6 is ReLU6. Kernels take a nan where nothing is cut.
+inline double most_of(double ceiling) { return ceiling > 0 ? ceiling : NAN; }
 
 inline void check_batch(const Tensor& input, const OptionalTensor& residual,
                         const OptionalTensor& weight, const OptionalTensor& bias,

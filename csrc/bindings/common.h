@@ -106,6 +106,8 @@ inline at::ScalarType real_of(const Tensor& x) {
 }
 
 inline Tensor as_real(const Tensor& parameter, at::ScalarType real) {
+  // to() enters the dispatcher even where there is nothing to convert.
+  if (parameter.scalar_type() == real) return parameter.contiguous();
   return parameter.to(real).contiguous();
 }
 

@@ -3,6 +3,7 @@
 //
 // One operator, `curve`, serves all of Curve: it takes the kind and two numbers, and has one backward.
 #include "bindings/activations.h"
+#include "bindings/cpu_tensors.h"
 
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -16,25 +17,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-const char* bytes(const Tensor& x) { return static_cast<const char*>(x.const_data_ptr()); }
-char* mutable_bytes(const Tensor& x) { return static_cast<char*>(x.mutable_data_ptr()); }
-bool streams(const Tensor& output) { return beyond_cache(static_cast<int64_t>(output.nbytes())); }
-
-// f(offset in bytes, elements), ranges at multiples of 64 elements as in activations.cpp.
-template <class F>
-void over_elements(const Tensor& x, F f) {
-  constexpr int64_t BLOCK = 64;
-  const int64_t n = x.numel(), size = x.element_size();
-  at::parallel_for(0, (n + BLOCK - 1) / BLOCK, GRAIN / BLOCK, [=](int64_t begin, int64_t end) {
-    f(begin * BLOCK * size, std::min(end * BLOCK, n) - begin * BLOCK);
-  });
-}
-
 Tensor curve(const Tensor& input, int64_t kind, double a, double b) {
   const Curve which = curve_of(kind);
   const Type type = type_of("curve", input);
   const Tensor x = dense(input);
-  Tensor y = at::empty_like(x);
+  const Tensor y = new_like(x);
   const auto kernel = kernels().curve;
   const char* from = bytes(x);
   char* to = mutable_bytes(y);
@@ -50,7 +37,7 @@ Tensor curve_backward(const Tensor& grad, const Tensor& input, int64_t kind, dou
   check_same_shape("curve", "the gradient", input, grad);
   const Type type = type_of("curve", input);
   const Tensor x = dense(input), dy = in_order_of(x, grad);
-  Tensor dx = at::empty_like(x);
+  const Tensor dx = new_like(x);
   const auto kernel = kernels().curve_backward;
   const char *g = bytes(dy), *from = bytes(x);
   char* to = mutable_bytes(dx);
@@ -129,7 +116,7 @@ Tensor prelu(const Tensor& input, const Tensor& weight) {
   const Type type = type_of("prelu", input);
   const Tensor x = in_slope_order(input, weight);
   const Tensor w = as_real(weight, real_of(x));
-  Tensor y = at::empty_like(x);
+  const Tensor y = new_like(x);
   const Slopes l = slopes_of(x, weight.numel());
   const char* from = bytes(x);
   char* to = mutable_bytes(y);
@@ -160,18 +147,18 @@ std::tuple<Tensor, Tensor> prelu_backward(const Tensor& grad, const Tensor& inpu
   const Type type = type_of("prelu", input);
   const Tensor x = in_slope_order(input, weight), dy = in_order_of(x, grad);
   const Tensor w = as_real(weight, real_of(x));
-  Tensor dx = at::empty_like(x);
+  const Tensor dx = new_like(x);
   const Slopes l = slopes_of(x, weight.numel());
   const char *from = bytes(x), *g = bytes(dy);
   char* to = mutable_bytes(dx);
   const int64_t size = x.element_size();
-  const Tensor total = at::empty({weight.numel()}, w.options().dtype(at::kDouble));
+  const Tensor total = new_tensor({weight.numel()}, at::kDouble);
   double* sums = total.mutable_data_ptr<double>();
   std::fill(sums, sums + total.numel(), 0.0);
   if (l.rows) {
     const bool stream = streams(dx);
     const int64_t rows = l.batch * l.area, chunks = std::max<int64_t>(rows / 64, 1);
-    const Tensor partial = at::empty({chunks, l.channels}, w.options());
+    const Tensor partial = new_tensor({chunks, l.channels}, w.scalar_type());
     char* parts = mutable_bytes(partial);
     const int64_t stride = l.channels * partial.element_size();
     const auto kernel = kernels().slope_rows_backward;
@@ -188,7 +175,7 @@ std::tuple<Tensor, Tensor> prelu_backward(const Tensor& grad, const Tensor& inpu
     const int64_t per_plane = (l.area + PART - 1) / PART;
     const Tensor slopes = w.to(at::kDouble);
     const double* slope = slopes.const_data_ptr<double>();
-    const Tensor partial = at::empty({l.batch * l.channels * per_plane}, total.options());
+    const Tensor partial = new_tensor({l.batch * l.channels * per_plane}, at::kDouble);
     double* p = partial.mutable_data_ptr<double>();
     const auto kernel = kernels().slope_backward;
     for_parts(l, [&](int64_t part, int64_t channel, int64_t at, int64_t n) {

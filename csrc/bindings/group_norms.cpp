@@ -5,6 +5,8 @@
 // of threads.
 #include "bindings/norms.h"
 
+#include "bindings/cpu_tensors.h"
+
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -118,6 +120,7 @@ void pixel_groups(Type type, const GroupNorm& k, const Grouped& l, const Tensor&
   apply.channels = n;
   apply.x = k.x;
   apply.y = k.y;
+  apply.stream = k.stream;
   for_pixels(l, chunks, [&](int64_t, int64_t sample, int64_t first, int64_t last) {
     kernels().pixel_apply(type, apply, coefficients + sample * 3 * n, first, last);
   });
@@ -142,7 +145,7 @@ GroupResult group_norm(const Tensor& input, int64_t groups, const OptionalTensor
     return {y, mean, rstd, variance};
   }
   const GroupNorm k{l.channels, groups, l.area, eps, pointer(x), pointer(w), pointer(b), raw(y),
-                    doubles(mean), doubles(variance), raw(rstd)};
+                    doubles(mean), doubles(variance), raw(rstd), streams(y)};
   if (l.pixels)
     with_real(statistics, [&](auto zero) { pixel_groups<decltype(zero)>(type, k, l, rstd); });
   else
@@ -176,6 +179,7 @@ void pixel_groups_backward(Type type, const GroupNormBackward& k, const Grouped&
   pass.dy = k.dy;
   pass.x = k.x;
   pass.dx = k.dx;
+  pass.stream = k.stream;
   for_pixels(l, chunks, [&](int64_t task, int64_t sample, int64_t first, int64_t last) {
     kernels().pixel_sums(type, pass, coefficients + sample * 3 * n, first, last, 0, n,
                          sums + task * n, products + task * n);
@@ -238,7 +242,7 @@ GroupGradient group_norm_backward(const Tensor& grad, const Tensor& input, int64
   double *sum = doubles(sums), *product = sum + l.batch * l.channels;
   const GroupNormBackward k{l.channels, groups, l.area, pointer(dy), pointer(x), pointer(w),
                             center.const_data_ptr<double>(), pointer(inverse), raw(dx), sum,
-                            product};
+                            product, streams(dx)};
   with_real(statistics, [&](auto zero) {
     using R = decltype(zero);
     if (l.pixels)

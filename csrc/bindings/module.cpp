@@ -2,7 +2,7 @@
 //
 // Every other binding unit adds to both: operators with TORCH_LIBRARY_FRAGMENT(benchbench, m), and
 // direct functions (without the dispatcher) through a bind_* function declared in common.h.
-#include "bindings/common.h"
+#include "bindings/entry.h"
 
 #include <torch/library.h>
 
@@ -63,4 +63,5 @@ PYBIND11_MODULE(BENCHBENCH_MODULE, m) {
   benchbench::bind_curves(m);
   benchbench::bind_norms(m);
   benchbench::bind_samplers(m);
+  benchbench::bind_entries(m);
 }

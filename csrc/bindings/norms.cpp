@@ -1,8 +1,12 @@
-// Layer norm and RMS norm, each with a residual: one operator for all, norm_rows; autograd and direct
-// functions. See activations.cpp for the parts of an operator.
+// Layer norm and RMS norm, each with a residual: operators, autograd and direct functions. See
+// activations.cpp for the parts of an operator.
+//
+// norm_rows computes all of them, and the statistics that its backward needs. row_norm and add_row_norm
+// are what people call: without statistics where no gradient is wanted, norm_rows where one is.
 //
 // Sums over rows are split by size alone and added up in a fixed order, so that no result depends on
 // the number of threads.
+#include "bindings/cpu_tensors.h"
 #include "bindings/norm_rows.h"
 
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
@@ -15,30 +19,65 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-RowResult norm_rows(const Tensor& input, const OptionalTensor& residual,
-                    const OptionalTensor& weight, const OptionalTensor& bias, double eps,
-                    bool rms) {
+// What is not asked for stays undefined: the sum without a residual, the statistics.
+RowResult normed(const Tensor& input, const OptionalTensor& residual, const OptionalTensor& weight,
+                 const OptionalTensor& bias, double eps, bool rms, bool statistics) {
   check_rows(input, residual, weight, bias);
   const Type type = type_of("norm_rows", input);
-  const at::ScalarType statistics = real_of(input);
+  const at::ScalarType wide = real_of(input);
   const Tensor x = input.contiguous();
-  const OptionalTensor r = whole(residual), w = real(weight, statistics), b = real(bias, statistics);
+  const OptionalTensor r = whole(residual), w = real(weight, wide), b = real(bias, wide);
   const int64_t columns = x.size(-1), rows = rows_of(x);
-  const Tensor y = at::empty_like(x);
-  const Tensor sum = r.has_value() ? at::empty_like(x) : at::empty({0}, x.options());
-  const Tensor rstd = at::empty({rows}, x.options().dtype(statistics));
-  const Tensor mean = at::empty({rms ? 0 : rows}, x.options().dtype(at::kDouble));
+  const Tensor y = new_like(x), sum = r.has_value() ? new_like(x) : Tensor();
+  Tensor mean, rstd;
+  if (statistics) {
+    rstd = new_tensor({rows}, wide);
+    mean = new_tensor({rms ? 0 : rows}, at::kDouble);
+  }
   if (columns == 0) {
-    mean.zero_();
-    rstd.zero_();
+    if (statistics) {
+      mean.zero_();
+      rstd.zero_();
+    }
     return {y, sum, mean, rstd};
   }
-  const RowNorm k{rms,       columns,   eps,    pointer(x), pointer(r),    pointer(w),
-                  pointer(b), raw(y),    raw(sum), doubles(mean), raw(rstd)};
+  const RowNorm k{rms,
+                  columns,
+                  eps,
+                  pointer(x),
+                  pointer(r),
+                  pointer(w),
+                  pointer(b),
+                  raw(y),
+                  raw_if(r.has_value(), sum),
+                  statistics && !rms ? doubles(mean) : nullptr,
+                  raw_if(statistics, rstd),
+                  streams(y)};
   const auto kernel = kernels().row_norm;
   at::parallel_for(0, rows, GRAIN / columns + 1,
                    [&](int64_t begin, int64_t end) { kernel(type, k, begin, end); });
   return {y, sum, mean, rstd};
+}
+
+RowResult norm_rows(const Tensor& input, const OptionalTensor& residual,
+                    const OptionalTensor& weight, const OptionalTensor& bias, double eps,
+                    bool rms) {
+  auto found = normed(input, residual, weight, bias, eps, rms, true);
+  Tensor& sum = std::get<1>(found);
+  if (!sum.defined()) sum = new_tensor({0}, input.scalar_type());
+  return found;
+}
+
+Tensor row_norm(const Tensor& input, const OptionalTensor& weight, const OptionalTensor& bias,
+                double eps, bool rms) {
+  return std::get<0>(normed(input, std::nullopt, weight, bias, eps, rms, false));
+}
+
+std::tuple<Tensor, Tensor> add_row_norm(const Tensor& input, const Tensor& residual,
+                                        const OptionalTensor& weight, const OptionalTensor& bias,
+                                        double eps, bool rms) {
+  auto found = normed(input, residual, weight, bias, eps, rms, false);
+  return {std::get<0>(found), std::get<1>(found)};
 }
 
 RowResult norm_rows_meta(const Tensor& input, const OptionalTensor& residual,
@@ -58,7 +97,7 @@ RowResult norm_rows_meta(const Tensor& input, const OptionalTensor& residual,
 // Sum of the rows of `partial` (real), in their order, in double.
 Tensor add_chunks(const Tensor& partial) {
   const int64_t chunks = partial.size(0), columns = partial.size(1);
-  const Tensor total = at::empty({columns}, partial.options());
+  const Tensor total = new_tensor({columns}, partial.scalar_type());
   with_real(partial.scalar_type(), [&](auto zero) {
     using R = decltype(zero);
     const R* from = partial.const_data_ptr<R>();
@@ -83,19 +122,18 @@ RowGradient norm_rows_backward(const Tensor& grad, const OptionalTensor& grad_su
   check_same_shape("norm_rows", "the gradient", input, grad);
   if (grad_sum.has_value()) check_same_shape("norm_rows", "the sum's gradient", input, *grad_sum);
   const Type type = type_of("norm_rows", input);
-  const at::ScalarType statistics = real_of(input);
+  const at::ScalarType wide = real_of(input);
   const Tensor dy = grad.contiguous(), x = input.contiguous();
   const Tensor center = mean.contiguous(), scale = rstd.contiguous();
-  const OptionalTensor ds = whole(grad_sum), w = real(weight, statistics);
+  const OptionalTensor ds = whole(grad_sum), w = real(weight, wide);
   const int64_t columns = x.size(-1), rows = rows_of(x), chunks = row_chunks(rows);
-  const Tensor dx = at::empty_like(x);
-  const auto options = x.options().dtype(statistics);
-  const Tensor dw = at::empty({need_weight ? chunks : 0, columns}, options);
-  const Tensor db = at::empty({need_bias ? chunks : 0, columns}, options);
+  const Tensor dx = new_like(x);
+  const Tensor dw = new_tensor({need_weight ? chunks : 0, columns}, wide);
+  const Tensor db = new_tensor({need_bias ? chunks : 0, columns}, wide);
   if (columns > 0) {
-    const RowNormBackward k{rms,        columns,    pointer(dy), pointer(x), pointer(ds),
-                            pointer(w), center.const_data_ptr<double>(),    pointer(scale),
-                            raw(dx)};
+    const RowNormBackward k{rms,         columns,    pointer(dy),
+                            pointer(x),  pointer(ds), pointer(w),
+                            center.const_data_ptr<double>(), pointer(scale), raw(dx), streams(dx)};
     const auto kernel = kernels().row_norm_backward;
     char *pw = static_cast<char*>(raw(dw)), *pb = static_cast<char*>(raw(db));
     const int64_t stride = columns * dw.element_size();
@@ -105,7 +143,9 @@ RowGradient norm_rows_backward(const Tensor& grad, const OptionalTensor& grad_su
     });
   }
   const auto total = [&](const Tensor& partial, bool wanted) {
-    return wanted ? add_chunks(partial) : at::empty({0}, options);
+    if (!wanted) return new_tensor({0}, wide);
+    // The usual case of few rows: the only part is the whole.
+    return chunks == 1 && columns > 0 ? partial.view({columns}) : add_chunks(partial);
   };
   return {dx, total(dw, need_weight), total(db, need_bias)};
 }
@@ -169,11 +209,51 @@ struct Rows : torch::autograd::Function<Rows> {
 RowResult norm_rows_autograd(const Tensor& input, const OptionalTensor& residual,
                              const OptionalTensor& weight, const OptionalTensor& bias, double eps,
                              bool rms) {
-  const OptionalTensor x(input);
-  if (!wants_grad({&x, &residual, &weight, &bias}))
+  if (!wants_grad(input, {&residual, &weight, &bias}))
     return Rows::call(input, residual, weight, bias, eps, rms);
   auto r = Rows::apply(input, residual, weight, bias, eps, rms);
   return {r[0], r[1], r[2], r[3]};
+}
+
+using RowNormed = Tensor(const Tensor&, const OptionalTensor&, const OptionalTensor&, double, bool);
+using AddRowNormed = std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const OptionalTensor&,
+                                                const OptionalTensor&, double, bool);
+
+Tensor row_norm_autograd(const Tensor& input, const OptionalTensor& weight,
+                         const OptionalTensor& bias, double eps, bool rms) {
+  if (wants_grad(input, {&weight, &bias})) {
+    const OptionalTensor none;
+    return Rows::apply(input, none, weight, bias, eps, rms)[0];
+  }
+  static const auto op = typed_operator<RowNormed>("benchbench::row_norm");
+  at::AutoDispatchBelowADInplaceOrView guard;
+  return op.call(input, weight, bias, eps, rms);
+}
+
+std::tuple<Tensor, Tensor> add_row_norm_autograd(const Tensor& input, const Tensor& residual,
+                                                 const OptionalTensor& weight,
+                                                 const OptionalTensor& bias, double eps, bool rms) {
+  const OptionalTensor r(residual);
+  if (wants_grad(input, {&r, &weight, &bias})) {
+    auto found = Rows::apply(input, r, weight, bias, eps, rms);
+    return {found[0], found[1]};
+  }
+  static const auto op = typed_operator<AddRowNormed>("benchbench::add_row_norm");
+  at::AutoDispatchBelowADInplaceOrView guard;
+  return op.call(input, residual, weight, bias, eps, rms);
+}
+
+// Where there is no function that leaves the statistics out: shapes alone, and CUDA.
+Tensor row_norm_from_all(const Tensor& input, const OptionalTensor& weight,
+                         const OptionalTensor& bias, double eps, bool rms) {
+  return std::get<0>(Rows::call(input, std::nullopt, weight, bias, eps, rms));
+}
+
+std::tuple<Tensor, Tensor> add_row_norm_from_all(const Tensor& input, const Tensor& residual,
+                                                 const OptionalTensor& weight,
+                                                 const OptionalTensor& bias, double eps, bool rms) {
+  auto found = Rows::call(input, residual, weight, bias, eps, rms);
+  return {std::get<0>(found), std::get<1>(found)};
 }
 
 }  // namespace
@@ -185,11 +265,22 @@ TORCH_LIBRARY_FRAGMENT(benchbench, m) {
   m.def(
       "norm_rows_backward(Tensor grad, Tensor? grad_sum, Tensor input, Tensor? weight, Tensor mean,"
       " Tensor rstd, bool rms, bool need_weight, bool need_bias) -> (Tensor, Tensor, Tensor)");
+  m.def("row_norm(Tensor input, Tensor? weight, Tensor? bias, float eps, bool rms) -> Tensor");
+  m.def(
+      "add_row_norm(Tensor input, Tensor residual, Tensor? weight, Tensor? bias, float eps, bool rms)"
+      " -> (Tensor output, Tensor sum)");
 }
 
 TORCH_LIBRARY_IMPL(benchbench, CPU, m) {
   m.impl("norm_rows", &norm_rows);
   m.impl("norm_rows_backward", &norm_rows_backward);
+  m.impl("row_norm", &row_norm);
+  m.impl("add_row_norm", &add_row_norm);
+}
+
+TORCH_LIBRARY_IMPL(benchbench, CompositeExplicitAutograd, m) {
+  m.impl("row_norm", &row_norm_from_all);
+  m.impl("add_row_norm", &add_row_norm_from_all);
 }
 
 TORCH_LIBRARY_IMPL(benchbench, Meta, m) {
@@ -199,12 +290,16 @@ TORCH_LIBRARY_IMPL(benchbench, Meta, m) {
 
 TORCH_LIBRARY_IMPL(benchbench, Autograd, m) {
   m.impl("norm_rows", &norm_rows_autograd);
+  m.impl("row_norm", &row_norm_autograd);
+  m.impl("add_row_norm", &add_row_norm_autograd);
   // A second derivative does not exist here: it must raise, not be silently zero.
   m.impl("norm_rows_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
 void bind_norms(pybind11::module_& m) {
   m.def("norm_rows", &norm_rows);
+  m.def("row_norm", &row_norm);
+  m.def("add_row_norm", &add_row_norm);
   bind_batch_norms(m);
   bind_group_norms(m);
 }

@@ -26,6 +26,10 @@ inline bool wants_grad(std::initializer_list<const OptionalTensor*> tensors) {
   return false;
 }
 
+inline bool wants_grad(const Tensor& input, std::initializer_list<const OptionalTensor*> more) {
+  return at::GradMode::is_enabled() && (input.requires_grad() || wants_grad(more));
+}
+
 inline void* raw(const Tensor& x) { return x.mutable_data_ptr(); }
 inline void* raw_if(bool wanted, const Tensor& x) { return wanted ? x.mutable_data_ptr() : nullptr; }
 inline double* doubles(const Tensor& x) { return x.mutable_data_ptr<double>(); }

@@ -7,7 +7,8 @@
 // that it begins with what the first one left in the cache: a channel of up to about half of L2 is
 // read from memory once. Bytes: 2n and 3n for such channels, 3n and 5n for larger ones; a residual
 // adds n forward, its gradient n backward. The ReLU's mask is computed again from x, by the same
-// operations as in forward; only with a residual it is read from y.
+// operations as in forward; only with a residual it is read from y. Outputs beyond the last-level cache
+// are streamed past it, which leaves the caches to what is read twice.
 //
 // Numerics: moments are sums of x - pivot and of its square in short blocks, turned into the block's
 // mean and squared deviations and merged in double (Chan, Golub & LeVeque 1979). The pivot of a block
@@ -18,7 +19,6 @@
 #pragma once
 
 #include "cpu/elementwise.h"
-#include "cpu/vectors.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
@@ -102,12 +102,18 @@ static inline V affine(V x, V middle, V scale, V offset) {
   return (x - middle) * scale + offset;
 }
 
-template <class T, bool RESIDUAL, bool RELU>
+// A nan as `most` compares with nothing, and minimum() passes over it.
+template <class V>
+static inline V relu_cut(V v, V most) {
+  return minimum(most, Relu::value(v));
+}
+
+template <class T, bool STREAM, bool RESIDUAL, bool RELU>
 static void plane_apply(const BatchNorm& k, int64_t c,
                         const Affine<typename Element<T>::Sum>& coefficients) {
   using V = typename Element<T>::V;
   const V m = splat<V>(coefficients.middle), a = splat<V>(coefficients.scale),
-          b = splat<V>(coefficients.offset);
+          b = splat<V>(coefficients.offset), most = splat<V>(k.most);
   stretches(k.batch, k.channels, k.area, c, true, [&](int64_t at, int64_t length) {
     const T* x = static_cast<const T*>(k.x) + at;
     const T* r = RESIDUAL ? static_cast<const T*>(k.residual) + at : nullptr;
@@ -115,18 +121,19 @@ static void plane_apply(const BatchNorm& k, int64_t c,
     for_vectors<T>(length, [=](int64_t i, auto tag) {
       V v = affine(load(x + i, tag), m, a, b);
       if constexpr (RESIDUAL) v += load(r + i, tag);
-      if constexpr (RELU) v = Relu::value(v);
-      store(y + i, v, tag);
+      if constexpr (RELU) v = relu_cut(v, most);
+      put<STREAM>(y + i, v, tag);
     });
   });
 }
 
-template <class T>
+template <class T, bool STREAM>
 static void plane_norm(const BatchNorm& k, int64_t first, int64_t last) {
   using R = typename Element<T>::Sum;
   const auto apply =
-      k.residual ? (k.relu ? plane_apply<T, true, true> : plane_apply<T, true, false>)
-                 : (k.relu ? plane_apply<T, false, true> : plane_apply<T, false, false>);
+      k.residual
+          ? (k.relu ? plane_apply<T, STREAM, true, true> : plane_apply<T, STREAM, true, false>)
+          : (k.relu ? plane_apply<T, STREAM, false, true> : plane_apply<T, STREAM, false, false>);
   for (int64_t c = first; c < last; ++c) {
     if (k.training) {
       const Moments all =
@@ -150,15 +157,16 @@ static inline Mask mask_of(const BatchNormBackward& k) {
   return !k.relu ? Mask::none : k.y ? Mask::from_y : Mask::from_x;
 }
 
-// g at one vector: dy where the ReLU let through.
+// g at one vector: dy where the ReLU let through and did not cut.
 template <Mask MASK, class T, class Tag>
 static inline typename Element<T>::V passed(const T* dy, const T* y, typename Element<T>::V before,
-                                            int64_t i, Tag tag) {
+                                            typename Element<T>::V most, int64_t i, Tag tag) {
   using V = typename Element<T>::V;
   const V d = load(dy + i, tag);
-  if constexpr (MASK == Mask::from_x) return before > V{} ? d : V{};
-  if constexpr (MASK == Mask::from_y) return load(y + i, tag) > V{} ? d : V{};
-  return d;
+  if constexpr (MASK == Mask::none) return d;
+  if constexpr (MASK == Mask::from_y) before = load(y + i, tag);
+  const V uncut = before >= most ? V{} : d;
+  return before > V{} ? uncut : V{};
 }
 
 // dx = a g + b (x - middle) + c.
@@ -176,14 +184,14 @@ struct Slope {
   }
 };
 
-template <class T, Mask MASK>
+template <class T, bool STREAM, Mask MASK>
 static void plane_backward(const BatchNormBackward& k, int64_t channel) {
   using V = typename Element<T>::V;
   using R = typename Element<T>::Sum;
   const double mean = k.mean[channel], rstd = static_cast<const R*>(k.rstd)[channel];
   const Affine<R> forward(mean, rstd, k.w, k.b, channel);
   const V m = splat<V>(forward.middle), scale = splat<V>(forward.scale),
-          offset = splat<V>(forward.offset);
+          offset = splat<V>(forward.offset), most = splat<V>(k.most);
   const T *dy = static_cast<const T*>(k.dy), *x = static_cast<const T*>(k.x),
           *y = static_cast<const T*>(k.y);
   double totals[2] = {0, 0};
@@ -194,7 +202,7 @@ static void plane_backward(const BatchNormBackward& k, int64_t channel) {
       sums.add(0, length, [=](int64_t i, auto tag, V* s) {
         const V value = load(x + at + i, tag);
         const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
-                                 affine(value, m, scale, offset), i, tag);
+                                 affine(value, m, scale, offset), most, i, tag);
         s[0] += g;
         s[1] += g * (value - m);  // g is zero past the end
       });
@@ -220,29 +228,41 @@ static void plane_backward(const BatchNormBackward& k, int64_t channel) {
     for_vectors<T>(length, [=](int64_t i, auto tag) {
       const V value = load(x + at + i, tag);
       const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
-                               affine(value, m, scale, offset), i, tag);
-      store(dx + at + i, a * g + (b * (value - m) + c), tag);
-      if (dr) store(dr + at + i, g, tag);
+                               affine(value, m, scale, offset), most, i, tag);
+      put<STREAM>(dx + at + i, a * g + (b * (value - m) + c), tag);
+      if (dr) put<STREAM>(dr + at + i, g, tag);
     });
   });
 }
 
-template <class T>
+template <class T, bool STREAM>
 static void plane_norm_backward(const BatchNormBackward& k, int64_t first, int64_t last) {
   const Mask mask = mask_of(k);
-  const auto run = mask == Mask::none     ? plane_backward<T, Mask::none>
-                   : mask == Mask::from_x ? plane_backward<T, Mask::from_x>
-                                          : plane_backward<T, Mask::from_y>;
+  const auto run = mask == Mask::none     ? plane_backward<T, STREAM, Mask::none>
+                   : mask == Mask::from_x ? plane_backward<T, STREAM, Mask::from_x>
+                                          : plane_backward<T, STREAM, Mask::from_y>;
   for (int64_t c = first; c < last; ++c) run(k, c);
 }
 
 static void plane_norm_entry(Type type, const BatchNorm& k, int64_t first, int64_t last) {
-  for_type(type, [&](auto element) { plane_norm<decltype(element)>(k, first, last); });
+  for_type(type, [&](auto element) {
+    using T = decltype(element);
+    for_store<T>(k.stream && can_stream(k.y, k.area * int64_t(sizeof(T))), [&](auto past_caches) {
+      plane_norm<T, decltype(past_caches)::value>(k, first, last);
+    });
+  });
 }
 
 static void plane_norm_backward_entry(Type type, const BatchNormBackward& k, int64_t first,
                                       int64_t last) {
-  for_type(type, [&](auto element) { plane_norm_backward<decltype(element)>(k, first, last); });
+  for_type(type, [&](auto element) {
+    using T = decltype(element);
+    const int64_t bytes = k.area * int64_t(sizeof(T));
+    const bool both = can_stream(k.dx, bytes) && can_stream(k.dresidual, bytes);
+    for_store<T>(k.stream && both, [&](auto past_caches) {
+      plane_norm_backward<T, decltype(past_caches)::value>(k, first, last);
+    });
+  });
 }
 
 }  // namespace

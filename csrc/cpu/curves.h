@@ -6,14 +6,12 @@
 // They win over a chain of operators wherever that leaves the cache, and over eager's single ones by
 // cheaper functions.
 //
-// Numerics: float (double for float64). Softplus is max(z, 0) + ln(1 + e^-|z|) and keeps the left
-// tail down to the subnormals; ELU's e^x - 1 does not cancel near 0; mish is a quotient of
-// polynomials in e^-|x| without subtractions. The slopes' gradient is summed as in vectors.h: short
-// blocks in float, blocks in double.
+// Numerics: float (double for float64). Softplus and log-sigmoid keep the left tail down to the
+// subnormals; ELU's e^x - 1 does not cancel near 0; mish is a quotient of polynomials in e^-|x| without
+// subtractions. The slopes' gradient is summed as in vectors.h: short blocks in float, blocks in double.
 #pragma once
 
 #include "cpu/elementwise.h"
-#include "cpu/vectors.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
@@ -23,8 +21,7 @@ struct UnitSoftplus {
   double beta, threshold;
   template <class V>
   inline V value(V x) const {
-    const V y = maximum(splat<V>(0.0), x) + log_one_plus_exponential(-absolute(x));
-    return x > splat<V>(threshold) ? x : y;
+    return x > splat<V>(threshold) ? x : log_one_plus_exponential(x);
   }
   template <class V>
   inline V slope(V x) const {
@@ -37,8 +34,7 @@ struct Softplus {
   template <class V>
   inline V value(V x) const {
     const V z = x * splat<V>(beta);
-    const V y = maximum(splat<V>(0.0), z) + log_one_plus_exponential(-absolute(z));
-    return z > splat<V>(threshold) ? x : y / splat<V>(beta);
+    return z > splat<V>(threshold) ? x : log_one_plus_exponential(z) / splat<V>(beta);
   }
   template <class V>
   inline V slope(V x) const {
@@ -51,7 +47,7 @@ struct LogSigmoid {
   double unused[2];
   template <class V>
   inline V value(V x) const {
-    return minimum(splat<V>(0.0), x) - log_one_plus_exponential(-absolute(x));
+    return -log_one_plus_exponential(-x);
   }
   template <class V>
   inline V slope(V x) const {
@@ -131,25 +127,17 @@ struct LeakyRelu {
   }
 };
 
-template <bool STREAM, class T, class Whole_>
-static inline void put_vector(T* p, typename Element<T>::V v, Whole_ tag) {
-  if constexpr (std::is_same_v<Whole_, Whole>)
-    put<STREAM>(p, v);
-  else
-    store(p, v, tag);
-}
-
 template <bool STREAM, class Op, class T>
 static void curve(Op op, const T* x, T* y, int64_t n) {
   for_vectors<T>(n, [=](int64_t i, auto tag) {
-    put_vector<STREAM>(y + i, op.value(load(x + i, tag)), tag);
+    put<STREAM>(y + i, op.value(load(x + i, tag)), tag);
   });
 }
 
 template <bool STREAM, class Op, class T>
 static void curve_backward(Op op, const T* dy, const T* x, T* dx, int64_t n) {
   for_vectors<T>(n, [=](int64_t i, auto tag) {
-    put_vector<STREAM>(dx + i, load(dy + i, tag) * op.slope(load(x + i, tag)), tag);
+    put<STREAM>(dx + i, load(dy + i, tag) * op.slope(load(x + i, tag)), tag);
   });
 }
 
@@ -173,7 +161,7 @@ static void slope_rows(const T* x, const typename Element<T>::Sum* w, T* y, int6
   for (int64_t row = 0; row < rows; ++row, x += columns, y += columns)
     for_vectors<T>(columns, [=](int64_t i, auto tag) {
       const V v = load(x + i, tag);
-      put_vector<STREAM>(y + i, v > splat<V>(0.0) ? v : v * load(w + i, tag), tag);
+      put<STREAM>(y + i, v > splat<V>(0.0) ? v : v * load(w + i, tag), tag);
     });
 }
 
@@ -186,7 +174,7 @@ static void slope_rows_backward(const T* dy, const T* x, const typename Element<
   for (int64_t row = 0; row < rows; ++row, dy += columns, x += columns, dx += columns)
     for_vectors<T>(columns, [=](int64_t i, auto tag) {
       const V zero = splat<V>(0.0), d = load(dy + i, tag), v = load(x + i, tag);
-      put_vector<STREAM>(dx + i, v > zero ? d : d * load(w + i, tag), tag);
+      put<STREAM>(dx + i, v > zero ? d : d * load(w + i, tag), tag);
       store(dw + i, load(dw + i, tag) + (v > zero ? zero : d * v), tag);
     });
 }

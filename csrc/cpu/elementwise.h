@@ -8,6 +8,7 @@
 
 #include "cpu/functions.h"
 #include "cpu/kernels.h"
+#include "cpu/vectors.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
@@ -52,6 +53,10 @@ struct Tanh {
   static inline V slope_from(V y) {
     return splat<V>(1.0) - y * y;
   }
+};
+
+struct ShortTanh : Tanh {
+  static inline F value(F x) { return short_tangent(x); }
 };
 
 // x Phi(x)
@@ -123,19 +128,6 @@ struct Silu {
     return slope(x, ignored);
   }
 };
-
-template <bool STREAM, class T>
-static inline void put(T* p, typename Element<T>::V v) {
-  if constexpr (STREAM)
-    Element<T>::stream(p, v);
-  else
-    Element<T>::store(p, v);
-}
-
-// Whether streaming stores may be used for consecutive rows of `bytes` from p on.
-static inline bool can_stream(const void* p, int64_t bytes = 64) {
-  return reinterpret_cast<uintptr_t>(p) % 64 == 0 && bytes % 64 == 0;
-}
 
 template <class Op, bool STREAM, class T>
 static void unary(const T* x, T* y, int64_t n) {
@@ -277,23 +269,26 @@ static inline void for_fused_op(Activation op, Body body) {
   }
 }
 
-template <class T, class Body>
-static inline void for_store(bool stream, Body body) {
-  if constexpr (sizeof(T) <= 4) {
-    if (stream) {
-      body(std::true_type{});
-      return end_of_streaming();
-    }
-  }
-  body(std::false_type{});
-}
+// The activation as elements of type T need it.
+template <class Op, class T>
+struct Fitting {
+  using Result = Op;
+};
+template <>
+struct Fitting<Tanh, bf16> {
+  using Result = ShortTanh;
+};
+template <>
+struct Fitting<Tanh, f16> {
+  using Result = ShortTanh;
+};
 
 #define BB_EACH(for_ops, op, type, stream, ...)                          \
   for_type(type, [=](auto element) {                                     \
     using T = decltype(element);                                         \
     using R [[maybe_unused]] = typename Element<T>::Sum;                 \
     for_ops(op, [=](auto functor) {                                      \
-      using Op = decltype(functor);                                      \
+      using Op = typename Fitting<decltype(functor), T>::Result;         \
       for_store<T>(stream, [=](auto past_caches) {                       \
         constexpr bool STREAM = decltype(past_caches)::value;            \
         __VA_ARGS__;                                                     \

@@ -17,7 +17,7 @@
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
-template <class T>
+template <class T, bool STREAM>
 static void group_norm(const GroupNorm& k, int64_t first, int64_t last) {
   using R = typename Element<T>::Sum;
   const int64_t planes = k.channels / k.groups, size = planes * k.area;
@@ -36,12 +36,12 @@ static void group_norm(const GroupNorm& k, int64_t first, int64_t last) {
     k.variance[group] = variance;
     static_cast<R*>(k.rstd)[group] = rstd;
     for (int64_t plane = planes - 1; plane >= 0; --plane)
-      plane_apply<T, false, false>(one, plane,
-                                   Affine<R>(all.mean, rstd, k.w, k.b, channel + plane));
+      plane_apply<T, STREAM, false, false>(one, plane,
+                                           Affine<R>(all.mean, rstd, k.w, k.b, channel + plane));
   }
 }
 
-template <class T>
+template <class T, bool STREAM>
 static void group_norm_backward(const GroupNormBackward& k, int64_t first, int64_t last) {
   using V = typename Element<T>::V;
   using R = typename Element<T>::Sum;
@@ -80,7 +80,7 @@ static void group_norm_backward(const GroupNormBackward& k, int64_t first, int64
       stretches(1, planes, area, plane, true, [=](int64_t from, int64_t length) {
         for_vectors<T>(length, [=](int64_t i, auto tag) {
           const V v = a * load(dy + from + i, tag) + (b * (load(x + from + i, tag) - m) + c);
-          store(dx + from + i, v, tag);
+          put<STREAM>(dx + from + i, v, tag);
         });
       });
     }
@@ -88,12 +88,22 @@ static void group_norm_backward(const GroupNormBackward& k, int64_t first, int64
 }
 
 static void group_norm_entry(Type type, const GroupNorm& k, int64_t first, int64_t last) {
-  for_type(type, [&](auto element) { group_norm<decltype(element)>(k, first, last); });
+  for_type(type, [&](auto element) {
+    using T = decltype(element);
+    for_store<T>(k.stream && can_stream(k.y, k.area * int64_t(sizeof(T))), [&](auto past_caches) {
+      group_norm<T, decltype(past_caches)::value>(k, first, last);
+    });
+  });
 }
 
 static void group_norm_backward_entry(Type type, const GroupNormBackward& k, int64_t first,
                                       int64_t last) {
-  for_type(type, [&](auto element) { group_norm_backward<decltype(element)>(k, first, last); });
+  for_type(type, [&](auto element) {
+    using T = decltype(element);
+    for_store<T>(k.stream && can_stream(k.dx, k.area * int64_t(sizeof(T))), [&](auto past_caches) {
+      group_norm_backward<T, decltype(past_caches)::value>(k, first, last);
+    });
+  });
 }
 
 }  // namespace

@@ -22,6 +22,9 @@ enum class Activation : int { relu, sigmoid, tanh, gelu, gelu_tanh, silu };
 //   leaky_relu   a x where x <= 0, x elsewhere
 enum class Curve : int { softplus, log_sigmoid, elu, mish, hardswish, leaky_relu };
 
+// In the structures below `stream` asks for stores past the caches, for outputs beyond the last-level
+// cache; it is followed where the outputs' rows, or planes, are aligned.
+
 // Layer norm (rms false) or RMS norm of rows of `columns` elements. With a residual, the sum of x and
 // residual is written, rounded to the type, and normalised.
 struct RowNorm {
@@ -31,8 +34,11 @@ struct RowNorm {
   const void *x, *residual;
   const void *w, *b;  // real, or null for 1 and 0
   void *y, *sum;
-  double* mean;  // one a row, layer norm only; a float would lose what matters beside a large mean
-  void* rstd;    // real, one a row
+  // Statistics, one a row, or null where nobody wants them. The mean is that of layer norm only; a
+  // float would lose what matters beside a large mean.
+  double* mean;
+  void* rstd;  // real
+  bool stream = false;
 };
 
 // x is what was normalised. dsum, when not null, is added to dx.
@@ -44,10 +50,12 @@ struct RowNormBackward {
   const double* mean;
   const void* rstd;
   void* dx;
+  bool stream = false;
 };
 
 // y = relu?((x - mean) rstd w + b + residual?) by channel. Planes lie in memory as (batch, channels,
-// area), pixels as (batch area, channels).
+// area), pixels as (batch area, channels). `most` cuts what the ReLU lets through (6 in ReLU6); a nan,
+// which nothing reaches, cuts nothing.
 struct BatchNorm {
   bool training, relu;
   int64_t batch, channels, area;
@@ -58,21 +66,25 @@ struct BatchNorm {
   void* y;
   double *mean, *variance;  // written; in training those of the batch, the variance biased
   void* rstd;               // real, written
+  double most = NAN;
+  bool stream = false;
 };
 
-// With g = dy where the ReLU let the value through and xhat = (x - mean) rstd: db = sum of g, dw = sum
+// With g = dy where the ReLU let the value through uncut and xhat = (x - mean) rstd: db = sum of g, dw = sum
 // of g xhat, dx = w rstd (g - db/m - xhat dw/m) in training, w rstd g in evaluation, dresidual = g.
 struct BatchNormBackward {
   bool training, relu;
   bool sums;  // whether dw and db are wanted; in training they are computed anyway
   int64_t batch, channels, area;
   const void *dy, *x;
-  const void* y;        // where it is positive, the ReLU let through; null: computed again from x
+  const void* y;        // shows what the ReLU let through; null: computed again from x
   const void *w, *b;
   const double* mean;
   const void* rstd;
   void *dx, *dresidual;  // dresidual may be null
   void *dw, *db;         // real, written by planes when `sums`
+  double most = NAN;
+  bool stream = false;
 };
 
 // y = (x - mean) rstd w + b with the statistics of a group: `channels / groups` neighbouring planes of
@@ -85,6 +97,7 @@ struct GroupNorm {
   void* y;
   double *mean, *variance;  // written, the variance biased
   void* rstd;               // real, written
+  bool stream = false;
 };
 
 // `sum` and `product` (one a plane, written): those of dy and dy (x - mean).
@@ -96,6 +109,7 @@ struct GroupNormBackward {
   const void* rstd;
   void* dx;
   double *sum, *product;
+  bool stream = false;
 };
 
 // y = x / s^beta with s = k + scale times the sum of squares over channels c - before .. c + after, as
@@ -149,8 +163,7 @@ struct Kernels {
   void (*resample)(const Polyphase&, const float* x, int64_t length, int64_t first, int64_t last,
                    float* y);
 
-  // `stream` asks for stores past the caches, for outputs beyond the last-level cache; it is followed
-  // where the output is aligned.
+  // `stream` means here what it does in the structures above.
 
   // y = f(x), n elements; 2n elements of traffic.
   void (*unary)(Activation, Type, const void* x, void* y, int64_t n, bool stream);

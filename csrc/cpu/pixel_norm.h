@@ -60,20 +60,14 @@ struct LaneSums {
 
 // The same of floats in double, where a product of two is exact.
 struct WideLaneSums {
-  typedef float Half __attribute__((vector_size(2 * LANES)));
-  typedef double D __attribute__((vector_size(4 * LANES)));
-  struct Halves {
-    Half part[2];
-  };
   D lanes[2] = {};
-  static inline D wide(F v, int part) {
-    return __builtin_convertvector(bits<Halves>(v).part[part], D);
-  }
   inline void add(F a) {
-    for (int part = 0; part < 2; ++part) lanes[part] += wide(a, part);
+    lanes[0] += low_half(a);
+    lanes[1] += high_half(a);
   }
   inline void add_product(F a, F b) {
-    for (int part = 0; part < 2; ++part) lanes[part] += wide(a, part) * wide(b, part);
+    lanes[0] += low_half(a) * low_half(b);
+    lanes[1] += high_half(a) * high_half(b);
   }
   inline void drain(double* total) {
     double values[LANES];
@@ -134,12 +128,13 @@ static void pixel_moments(const T* x, int64_t channels, int64_t first, int64_t l
   });
 }
 
-template <class T, bool RESIDUAL, bool RELU>
+template <class T, bool STREAM, bool RESIDUAL, bool RELU>
 static void pixel_apply(const BatchNorm& k, const typename Element<T>::Sum* coefficients,
                         int64_t first, int64_t last) {
   using V = typename Element<T>::V;
   const int64_t n = k.channels;
   const auto *m = coefficients, *a = coefficients + n, *b = coefficients + 2 * n;
+  const V most = splat<V>(k.most);
   for (int64_t row = last - 1; row >= first; --row) {
     const T *x = static_cast<const T*>(k.x) + row * n,
             *r = RESIDUAL ? static_cast<const T*>(k.residual) + row * n : nullptr;
@@ -147,8 +142,8 @@ static void pixel_apply(const BatchNorm& k, const typename Element<T>::Sum* coef
     for_vectors<T>(n, [=](int64_t i, auto tag) {
       V v = affine(load(x + i, tag), load(m + i, tag), load(a + i, tag), load(b + i, tag));
       if constexpr (RESIDUAL) v += load(r + i, tag);
-      if constexpr (RELU) v = Relu::value(v);
-      store(y + i, v, tag);
+      if constexpr (RELU) v = relu_cut(v, most);
+      put<STREAM>(y + i, v, tag);
     });
   }
 }
@@ -163,6 +158,7 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
   const T *dy = static_cast<const T*>(k.dy), *x = static_cast<const T*>(k.x),
           *y = static_cast<const T*>(k.y);
   constexpr bool wide = std::is_same_v<T, float>;
+  const V most = splat<V>(k.most);
   using Lanes = std::conditional_t<wide, WideLaneSums, LaneSums<T>>;
   strips<T, wide ? WIDE_STRIP : STRIP>(c0, c1, [=](int64_t c, auto vectors, auto tag) {
     constexpr int N = decltype(vectors)::value;
@@ -177,7 +173,7 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
       const int64_t at = row * n + c + v * width;
       const V value = load(x + at, tag);
       const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
-                               affine(value, m[v], a[v], b[v]), 0, tag);
+                               affine(value, m[v], a[v], b[v]), most, 0, tag);
       one.add(g);
       two.add_product(g, value - m[v]);
     });
@@ -188,13 +184,14 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
   });
 }
 
-template <class T, Mask MASK>
+template <class T, bool STREAM, Mask MASK>
 static void pixel_gradient(const BatchNormBackward& k, const typename Element<T>::Sum* forward,
                            const typename Element<T>::Sum* gradient, int64_t first, int64_t last) {
   using V = typename Element<T>::V;
   const int64_t n = k.channels;
   const auto *m = forward, *scale = forward + n, *offset = forward + 2 * n;
   const auto *a = gradient, *b = gradient + n, *c = gradient + 2 * n;
+  const V most = splat<V>(k.most);
   for (int64_t row = last - 1; row >= first; --row) {
     const T *dy = static_cast<const T*>(k.dy) + row * n, *x = static_cast<const T*>(k.x) + row * n,
             *y = MASK == Mask::from_y ? static_cast<const T*>(k.y) + row * n : nullptr;
@@ -205,10 +202,10 @@ static void pixel_gradient(const BatchNormBackward& k, const typename Element<T>
       V before = V{};
       if constexpr (MASK == Mask::from_x)
         before = affine(value, middle, load(scale + i, tag), load(offset + i, tag));
-      const V g = passed<MASK>(dy, y, before, i, tag);
-      store(dx + i,
-            load(a + i, tag) * g + (load(b + i, tag) * (value - middle) + load(c + i, tag)), tag);
-      if (dr) store(dr + i, g, tag);
+      const V g = passed<MASK>(dy, y, before, most, i, tag);
+      const V rest = load(b + i, tag) * (value - middle) + load(c + i, tag);
+      put<STREAM>(dx + i, load(a + i, tag) * g + rest, tag);
+      if (dr) put<STREAM>(dr + i, g, tag);
     });
   }
 }
@@ -226,10 +223,14 @@ static void pixel_apply_entry(Type type, const BatchNorm& k, const void* coeffic
                               int64_t first, int64_t last) {
   for_type(type, [&](auto element) {
     using T = decltype(element);
-    const auto run =
-        k.residual ? (k.relu ? pixel_apply<T, true, true> : pixel_apply<T, true, false>)
-                   : (k.relu ? pixel_apply<T, false, true> : pixel_apply<T, false, false>);
-    run(k, static_cast<const typename Element<T>::Sum*>(coefficients), first, last);
+    for_store<T>(k.stream && can_stream(k.y, k.channels * int64_t(sizeof(T))), [&](auto past_caches) {
+      constexpr bool STREAM = decltype(past_caches)::value;
+      const auto run =
+          k.residual
+              ? (k.relu ? pixel_apply<T, STREAM, true, true> : pixel_apply<T, STREAM, true, false>)
+              : (k.relu ? pixel_apply<T, STREAM, false, true> : pixel_apply<T, STREAM, false, false>);
+      run(k, static_cast<const typename Element<T>::Sum*>(coefficients), first, last);
+    });
   });
 }
 
@@ -253,10 +254,15 @@ static void pixel_gradient_entry(Type type, const BatchNormBackward& k, const vo
     using T = decltype(element);
     using R = typename Element<T>::Sum;
     const Mask mask = mask_of(k);
-    const auto run = mask == Mask::none     ? pixel_gradient<T, Mask::none>
-                     : mask == Mask::from_x ? pixel_gradient<T, Mask::from_x>
-                                            : pixel_gradient<T, Mask::from_y>;
-    run(k, static_cast<const R*>(coefficients), static_cast<const R*>(gradient), first, last);
+    const int64_t bytes = k.channels * int64_t(sizeof(T));
+    const bool both = can_stream(k.dx, bytes) && can_stream(k.dresidual, bytes);
+    for_store<T>(k.stream && both, [&](auto past_caches) {
+      constexpr bool STREAM = decltype(past_caches)::value;
+      const auto run = mask == Mask::none     ? pixel_gradient<T, STREAM, Mask::none>
+                       : mask == Mask::from_x ? pixel_gradient<T, STREAM, Mask::from_x>
+                                              : pixel_gradient<T, STREAM, Mask::from_y>;
+      run(k, static_cast<const R*>(coefficients), static_cast<const R*>(gradient), first, last);
+    });
   });
 }
 

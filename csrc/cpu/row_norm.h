@@ -5,6 +5,8 @@
 // Backward: sums of g and g xhat, and dw and db on the way; dx. The first phase reads a row from
 // memory, the later ones find it in L1 or L2 (up to about half of L2; longer rows are read again).
 // Bytes: 2n forward and 3n backward; with a residual 4n, and 4n when the sum has a gradient of its own.
+// Outputs beyond the last-level cache are streamed past it; the sum is then kept in a tile too, since
+// reading it back would cost what streaming saves.
 //
 // Numerics: the mean that is subtracted is a float, `middle`; what rounding it left, `rest`, is known
 // from the second phase, whose variance it corrects, and enters y and xhat as a constant:
@@ -14,13 +16,14 @@
 #pragma once
 
 #include "cpu/elementwise.h"
-#include "cpu/vectors.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
+constexpr int64_t SUM_TILE = 8192;  // elements: 32 KiB of float; longer sums are stored plainly
+
 // One row: y = (x - middle) scale + shift, then w and b.
-template <class T>
+template <bool STREAM, class T>
 static inline void scale_row(const T* x, const typename Element<T>::Sum* w,
                              const typename Element<T>::Sum* b, double middle, double scale,
                              double shift, T* y, int64_t n) {
@@ -30,14 +33,15 @@ static inline void scale_row(const T* x, const typename Element<T>::Sum* w,
     V v = (load(x + i, tag) - m) * a + c;
     if (w) v *= load(w + i, tag);
     if (b) v += load(b + i, tag);
-    store(y + i, v, tag);
+    put<STREAM>(y + i, v, tag);
   });
 }
 
-template <bool RMS, class T>
+template <bool RMS, bool STREAM, class T>
 static void row_norm(const RowNorm& k, int64_t first, int64_t last) {
   using V = typename Element<T>::V;
   using R = typename Element<T>::Sum;
+  alignas(64) T tile[STREAM ? SUM_TILE : 1];
   const int64_t n = k.columns;
   const R *w = static_cast<const R*>(k.w), *b = static_cast<const R*>(k.b);
   for (int64_t row = first; row < last; ++row) {
@@ -47,13 +51,15 @@ static void row_norm(const RowNorm& k, int64_t first, int64_t last) {
     if (k.residual) {
       const T* r = static_cast<const T*>(k.residual) + row * n;
       T* sum = static_cast<T*>(k.sum) + row * n;
+      T* kept = STREAM ? tile : sum;
       const T* from = x;
       sum_range<1, T>(n, &total, [=](int64_t i, auto tag, V* sums) {
         const V v = rounded<T>(load(from + i, tag) + load(r + i, tag));
-        store(sum + i, v, tag);
+        store(kept + i, v, tag);
+        if constexpr (STREAM) put<true>(sum + i, v, tag);
         sums[0] += RMS ? v * v : v;
       });
-      x = sum;
+      x = kept;
     } else {
       sum_range<1, T>(n, &total, [=](int64_t i, auto tag, V* sums) {
         const V v = load(x + i, tag);
@@ -72,16 +78,16 @@ static void row_norm(const RowNorm& k, int64_t first, int64_t last) {
       });
       rest = moments[0] / n;
       spread = moments[1] / n - rest * rest;
-      k.mean[row] = middle + rest;
+      if (k.mean) k.mean[row] = middle + rest;
     }
     const double rstd = 1 / std::sqrt((spread < 0 ? 0 : spread) + k.eps);
-    static_cast<R*>(k.rstd)[row] = static_cast<R>(rstd);
-    scale_row<T>(x, w, b, middle, rstd, -rest * rstd, y, n);
+    if (k.rstd) static_cast<R*>(k.rstd)[row] = static_cast<R>(rstd);
+    scale_row<STREAM, T>(x, w, b, middle, rstd, -rest * rstd, y, n);
   }
 }
 
 // With g = dy w: dx = rstd (g - <g>/n - xhat <g, xhat>/n), without the middle term for RMS norm.
-template <bool RMS, class T>
+template <bool RMS, bool STREAM, class T>
 static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t last,
                               typename Element<T>::Sum* dw, typename Element<T>::Sum* db) {
   using V = typename Element<T>::V;
@@ -115,7 +121,7 @@ static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t l
       const V g = w ? d * load(w + i, tag) : d;
       V v = (g - mean_g - xhat * mean_gx) * a;
       if (dsum) v += load(dsum + i, tag);
-      store(dx + i, v, tag);
+      put<STREAM>(dx + i, v, tag);
     });
   }
 }
@@ -123,7 +129,12 @@ static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t l
 static void row_norm_entry(Type type, const RowNorm& k, int64_t first, int64_t last) {
   for_type(type, [&](auto element) {
     using T = decltype(element);
-    k.rms ? row_norm<true, T>(k, first, last) : row_norm<false, T>(k, first, last);
+    const int64_t bytes = k.columns * int64_t(sizeof(T));
+    const bool sum_fits = !k.residual || (can_stream(k.sum, bytes) && k.columns <= SUM_TILE);
+    for_store<T>(k.stream && can_stream(k.y, bytes) && sum_fits, [&](auto past_caches) {
+      constexpr bool STREAM = decltype(past_caches)::value;
+      k.rms ? row_norm<true, STREAM, T>(k, first, last) : row_norm<false, STREAM, T>(k, first, last);
+    });
   });
 }
 
@@ -132,8 +143,13 @@ static void row_norm_backward_entry(Type type, const RowNormBackward& k, int64_t
   for_type(type, [&](auto element) {
     using T = decltype(element);
     using R = typename Element<T>::Sum;
-    k.rms ? row_norm_backward<true, T>(k, first, last, static_cast<R*>(dw), static_cast<R*>(db))
-          : row_norm_backward<false, T>(k, first, last, static_cast<R*>(dw), static_cast<R*>(db));
+    const bool stream = k.stream && can_stream(k.dx, k.columns * int64_t(sizeof(T)));
+    for_store<T>(stream, [&](auto past_caches) {
+      constexpr bool STREAM = decltype(past_caches)::value;
+      const auto run =
+          k.rms ? row_norm_backward<true, STREAM, T> : row_norm_backward<false, STREAM, T>;
+      run(k, first, last, static_cast<R*>(dw), static_cast<R*>(db));
+    });
   });
 }
 

@@ -19,18 +19,14 @@ namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
 constexpr int LANES = BB_LANES;
-// Whether a product that feeds a sum is not rounded.
-#if defined(__x86_64__)
-constexpr bool FUSED = BB_LANES > 4;
-#else
-constexpr bool FUSED = true;
-#endif
 
 typedef float F __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES)));
 typedef uint32_t U __attribute__((vector_size(4 * LANES)));
 typedef uint16_t H __attribute__((vector_size(2 * LANES)));  // LANES values of a 16-bit type
 typedef float F4 __attribute__((vector_size(16)));
+typedef double D __attribute__((vector_size(4 * LANES)));  // half as many doubles
+typedef uint64_t W __attribute__((vector_size(4 * LANES)));
 
 struct bf16 {
   uint16_t bits;
@@ -113,6 +109,11 @@ static inline H float_to_half(F v) {
   return (H)_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 static inline F times_power_of_two(F v, F n) { return _mm512_scalef_ps(v, n); }
+static inline D low_half(F v) { return _mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
+static inline D high_half(F v) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
+static inline F joined(D low, D high) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
+}
 template <class Fold>
 static inline F4 fold(F v, Fold f) {
   return f(f(_mm512_extractf32x4_ps(v, 0), _mm512_extractf32x4_ps(v, 1)),
@@ -138,6 +139,11 @@ static inline H narrow(U u) {
 }
 static inline F half_to_float(H h) { return _mm256_cvtph_ps((__m128i)h); }
 static inline H float_to_half(F v) { return (H)_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+static inline D low_half(F v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
+static inline D high_half(F v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
+static inline F joined(D low, D high) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
+}
 template <class Fold>
 static inline F4 fold(F v, Fold f) {
   return f(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -149,6 +155,9 @@ static inline F maximum(F a, F b) { return _mm_max_ps(a, b); }
 static inline F square_root(F v) { return _mm_sqrt_ps(v); }
 static inline void stream(float* p, F v) { _mm_stream_ps(p, v); }
 static inline void stream(uint16_t* p, H h) { _mm_stream_si64((long long*)p, bits<long long>(h)); }
+static inline D low_half(F v) { return _mm_cvtps_pd(v); }
+static inline D high_half(F v) { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); }
+static inline F joined(D low, D high) { return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high)); }
 #else
 static inline F minimum(F a, F b) { return a < b ? a : b; }
 static inline F maximum(F a, F b) { return a > b ? a : b; }
@@ -158,6 +167,11 @@ static inline F square_root(F v) {
 }
 static inline void stream(float* p, F v) { std::memcpy(p, &v, sizeof v); }
 static inline void stream(uint16_t* p, H h) { std::memcpy(p, &h, sizeof h); }
+static inline D low_half(F v) { return D{v[0], v[1]}; }
+static inline D high_half(F v) { return D{v[2], v[3]}; }
+static inline F joined(D low, D high) {
+  return __builtin_convertvector(__builtin_shufflevector(low, high, 0, 1, 2, 3), F);
+}
 #endif
 static inline U widen(H h) { return __builtin_convertvector(h, U); }
 static inline H narrow(U u) { return __builtin_convertvector(u, H); }

@@ -42,6 +42,43 @@ static inline V keep(V v, Part part) {
   return keep(v, part.count);
 }
 
+// ---- stores past the caches ----
+// A plain store reads the line that it overwrites, and puts another one out of the cache.
+
+template <bool STREAM, class T>
+static inline void put(T* p, typename Element<T>::V v) {
+  if constexpr (STREAM)
+    Element<T>::stream(p, v);
+  else
+    Element<T>::store(p, v);
+}
+
+// The last vector of a range is stored in part, and plainly.
+template <bool STREAM, class T, class Tag>
+static inline void put(T* p, typename Element<T>::V v, Tag tag) {
+  if constexpr (std::is_same_v<Tag, Whole>)
+    put<STREAM>(p, v);
+  else
+    store(p, v, tag);
+}
+
+// Whether streaming stores may be used for consecutive rows of `bytes` from p on.
+static inline bool can_stream(const void* p, int64_t bytes = 64) {
+  return reinterpret_cast<uintptr_t>(p) % 64 == 0 && bytes % 64 == 0;
+}
+
+// body(true or false as a type); after the streams of a body its stores are put in order.
+template <class T, class Body>
+static inline void for_store(bool stream, Body body) {
+  if constexpr (sizeof(T) <= 4) {
+    if (stream) {
+      body(std::true_type{});
+      return end_of_streaming();
+    }
+  }
+  body(std::false_type{});
+}
+
 // What a value is after it was stored as T.
 template <class T>
 static inline typename Element<T>::V rounded(typename Element<T>::V v) {

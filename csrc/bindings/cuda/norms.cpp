@@ -66,11 +66,17 @@ RowGradient norm_rows_backward(const Tensor& grad, const OptionalTensor& grad_su
   return {dx, dw, db};
 }
 
+void check_uncut(double ceiling) {
+  TORCH_CHECK(!(ceiling > 0), "benchbench::batch_norm: the kernels for CUDA cannot cut a ReLU at ",
+              ceiling, "; use batch norm without ReLU and torch.nn.functional.hardtanh behind it");
+}
+
 BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
                        const OptionalTensor& weight, const OptionalTensor& bias,
                        const OptionalTensor& running_mean, const OptionalTensor& running_var,
-                       bool training, double eps, bool relu) {
+                       bool training, double eps, bool relu, double ceiling) {
   check_batch(input, residual, weight, bias, running_mean, running_var, training);
+  check_uncut(ceiling);
   const Type type = type_of("batch_norm", input);
   const Tensor x = laid_out(input);
   const Layout l = layout_of(x);
@@ -111,8 +117,9 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
                                   const OptionalTensor& output, const OptionalTensor& weight,
                                   const OptionalTensor& bias, const Tensor& mean,
                                   const Tensor& rstd, bool training, bool relu, bool need_residual,
-                                  bool need_parameters) {
+                                  bool need_parameters, double ceiling) {
   check_same_shape("batch_norm", "the gradient", input, grad);
+  check_uncut(ceiling);
   const Type type = type_of("batch_norm", input);
   const Tensor x = laid_out(input), dy = in_order_of(x, grad);
   const OptionalTensor y =
