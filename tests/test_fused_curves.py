@@ -84,8 +84,9 @@ def test_values_err_no_more_than_eagers(isa, name, dtype):
     x = torch.cat([decades, -decades, grid]).to(dtype)
     reference = exact(x.double())
     mine, theirs = (ulps(f(x), reference, 2e-30) for f in (ours, eager))
-    # Softplus is half an ulp beyond eager's worst at points around 0, and no worse on average.
-    assert mine.max() <= max(theirs.max().item(), 1.0) + 0.5
+    # Of mish the worst point is half an ulp beyond eager's.
+    in_double = name in ("softplus", "logsigmoid")
+    assert mine.max() <= (max(theirs.max(), 0.503) if in_double else max(theirs.max(), 1.0) + 0.5)
     assert mine.mean() <= theirs.mean() + 0.02
 
 

@@ -25,7 +25,7 @@ struct UnitSoftplus {
   }
   template <class V>
   inline V slope(V x) const {
-    return x > splat<V>(threshold) ? splat<V>(1.0) : logistic(x);
+    return x > splat<V>(threshold) ? splat<V>(1.0) : exact_logistic(x);
   }
 };
 
@@ -39,7 +39,7 @@ struct Softplus {
   template <class V>
   inline V slope(V x) const {
     const V z = x * splat<V>(beta);
-    return z > splat<V>(threshold) ? splat<V>(1.0) : logistic(z);
+    return z > splat<V>(threshold) ? splat<V>(1.0) : exact_logistic(z);
   }
 };
 
@@ -51,7 +51,7 @@ struct LogSigmoid {
   }
   template <class V>
   inline V slope(V x) const {
-    return logistic(-x);
+    return exact_logistic(-x);
   }
 };
 

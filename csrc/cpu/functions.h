@@ -70,33 +70,6 @@ static inline double exponential(double x, double& rest) {
   return std::exp(x);
 }
 
-// ln(1 + e^z), within 0.7 ulp down to the subnormals: max(z, 0) + e + e^2 Q(e) with e = e^-|z|, Q
-// fitted on [0, 1] (relative error 8e-10). What e and the first sum lose is put back: the exponential's
-// rest over 1 + e, and Knuth's error of a sum.
-static inline F log_one_plus_exponential(F z) {
-  F rest;
-  const F e = exponential(-absolute(z), rest);
-  F q = splat<F>(2.0728706117e-03);
-  q = q * e - 1.3631097110e-02f;
-  q = q * e + 4.1980550329e-02f;
-  q = q * e - 8.3073118818e-02f;
-  q = q * e + 1.2467055116e-01f;
-  q = q * e - 1.6129306275e-01f;
-  q = q * e + 1.9897924216e-01f;
-  q = q * e - 2.4988577847e-01f;
-  q = q * e + 3.3332689690e-01f;
-  q = q * e - 4.9999987289e-01f;
-  const F left = e * rest;
-  const F tail = q * (e * e) + left * ((e * 0.5f - 1.0f) * e + 1.0f);
-  const F positive = maximum(splat<F>(0.0), z);
-  const F sum = positive + e, back = sum - positive;
-  const F lost = (positive - (sum - back)) + (e - back);
-  return z > 20.0f ? z : sum + (lost + tail);  // e is below z's rounding there, and z may be infinite
-}
-static inline double log_one_plus_exponential(double z) {
-  return maximum(0.0, z) + std::log1p(std::exp(-absolute(z)));
-}
-
 // e^x - 1 for x <= 0, within 2 ulp, small x included: the polynomial of exponential() without its 1,
 // scaled, and 2^n - 1 (exact) added.
 static inline F exponential_less_one(F x) {
@@ -117,8 +90,12 @@ static inline F exponential_less_one(F x) {
 }
 static inline double exponential_less_one(double x) { return std::expm1(x); }
 
-// e^y - 1 for 0 <= y <= 20 in double, relative error 1e-11: reduction by ln 2, a polynomial, 2^n - 1.
-static inline D exponential_less_one(D y) {
+// ---- in double, one half of the lanes after the other ----
+// For functions whose roundings in float add up: these are within 0.502 ulp, by about as many
+// instructions as it takes to put back what float loses.
+
+// e^y = (1 + m) 2^n, -104 <= y <= 20, relative error of m 5e-12: reduction by ln 2, a polynomial.
+static inline D reduced_exponential(D y, D& two_n) {
   const D shifted = y * 1.4426950408889634 + 6755399441055744.0;  // rounds to an integer
   const D n = shifted - 6755399441055744.0, r = y - n * 0.6931471805599453;
   D p = D{} + 2.4882569261678103e-05;
@@ -128,20 +105,32 @@ static inline D exponential_less_one(D y) {
   p = p * r + 4.166666695590332e-02;
   p = p * r + 1.6666666754754855e-01;
   p = p * r + 4.999999999973522e-01;
-  const D two_n = bits<D>((bits<W>(shifted) + 1023u) << 52);  // n stands in the low bits
-  return (p * (r * r) + r) * two_n + (two_n - 1.0);
+  two_n = bits<D>((bits<W>(shifted) + 1023u) << 52);  // n stands in the low bits
+  return p * (r * r) + r;
+}
+static inline D exponential(D y) {
+  D two_n;
+  const D m = reduced_exponential(y, two_n);
+  return m * two_n + two_n;
+}
+static inline D exponential_less_one(D y) {
+  D two_n;
+  const D m = reduced_exponential(y, two_n);
+  return m * two_n + (two_n - 1.0);
 }
 
-// tanh, within 0.501 ulp: with e = e^2|x| - 1 it is e / (e + 2), in double, one half of the lanes after
-// the other. In float, what reduction, exponential, sum and quotient lose can be put back up to 0.6 ulp,
-// by as many instructions.
+// x / d for both halves, by a division in float and one of Newton's steps.
+static inline F quotient(D x0, D d0, D x1, D d1) {
+  const F rough = 1.0f / joined(d0, d1);
+  const D r0 = low_half(rough), r1 = high_half(rough);
+  return joined(x0 * (r0 * (2.0 - d0 * r0)), x1 * (r1 * (2.0 - d1 * r1)));
+}
+
+// tanh: with e = e^2|x| - 1 it is e / (e + 2).
 static inline F tangent(F x) {
   const F y = minimum(splat<F>(20.0), absolute(x + x));  // a nan stays
   const D e0 = exponential_less_one(low_half(y)), e1 = exponential_less_one(high_half(y));
-  const D d0 = e0 + 2.0, d1 = e1 + 2.0;
-  const F rough = 1.0f / joined(d0, d1);
-  const D r0 = low_half(rough), r1 = high_half(rough);  // made exact by one of Newton's steps
-  return copy_sign(joined(e0 * (r0 * (2.0 - d0 * r0)), e1 * (r1 * (2.0 - d1 * r1))), x);
+  return copy_sign(quotient(e0, e0 + 2.0, e1, e1 + 2.0), x);
 }
 static inline double tangent(double x) { return std::tanh(x); }
 
@@ -158,6 +147,41 @@ static inline F short_tangent(F x) {
   const F e = exponential(minimum(splat<F>(20.0), absolute(x + x)));
   const F far = 1.0f - 2.0f / (e + 1.0f);
   return copy_sign(absolute(x) < 0.625f ? near : far, x);  // -0 stays
+}
+
+// 1 / (1 + e^-x), down to the subnormals, for gradients that are this function alone.
+static inline F exact_logistic(F x) {
+  const F a = minimum(splat<F>(104.0), absolute(x));  // a nan stays
+  const D e0 = exponential(-low_half(a)), e1 = exponential(-high_half(a)), one = D{} + 1.0;
+  return quotient(low_half(x) < 0.0 ? e0 : one, e0 + 1.0, high_half(x) < 0.0 ? e1 : one, e1 + 1.0);
+}
+static inline double exact_logistic(double x) { return logistic(x); }
+
+// ln(1 + e^z), down to the subnormals: max(z, 0) + e Q(e) with e = e^-|z|, Q fitted to ln(1 + e) / e on
+// [0, 1] (relative error 1.2e-10).
+static inline D log_one_plus_exponential(D positive, D minus_a) {
+  const D e = exponential(minus_a);
+  D q = D{} - 0.0012851434514805906;
+  q = q * e + 0.009105979460984397;
+  q = q * e - 0.0302320172022107;
+  q = q * e + 0.06408779340674697;
+  q = q * e - 0.10131047437665656;
+  q = q * e + 0.13430125246848898;
+  q = q * e - 0.16454108348213958;
+  q = q * e + 0.19965568138443146;
+  q = q * e - 0.2499664658378303;
+  q = q * e + 0.3333316237649608;
+  q = q * e - 0.49999996554347603;
+  q = q * e + 0.9999999998842429;
+  return q * e + positive;
+}
+static inline F log_one_plus_exponential(F z) {
+  const F positive = maximum(splat<F>(0.0), z), a = minimum(splat<F>(104.0), absolute(z));
+  return joined(log_one_plus_exponential(low_half(positive), -low_half(a)),
+                log_one_plus_exponential(high_half(positive), -high_half(a)));
+}
+static inline double log_one_plus_exponential(double z) {
+  return maximum(0.0, z) + std::log1p(std::exp(-absolute(z)));
 }
 
 // Distribution function of the standard normal, with e^(-x^2/2) beside it: the left tail is
