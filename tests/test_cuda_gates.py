@@ -39,6 +39,11 @@ REGISTERS = {
     "planes_backward": 128,
     "pixels": 128,
     "pixels_backward": 128,
+    "draw_indices": 40,
+    "gather_rows": 40,
+    "sum_replicates": 80,
+    "sum_weighed": 80,
+    "add_parts": 40,
 }
 # Instructions for an element, for 16 and for 32 bits: what units do while the memory moves it. At
 # an H200's bandwidth there is time for about 28 for each 4 bytes.

@@ -1,0 +1,302 @@
+// Draws by counters: indices, alias tables, rows gathered, sums over draws.
+//
+// A thread makes the four words of one counter (csrc/cpu/random.h) and does what they say; which draws
+// these are follows from how groups of words are laid out, so nothing is exchanged between threads.
+// Sums over draws keep a block of 8192 rows in shared memory, where a draw costs a read of four bytes
+// from anywhere; partial sums are added in a fixed order.
+#include "cuda/draws.h"
+
+#include "cpu/streams.h"
+#include "cuda/support/launch.h"
+#include "cuda/support/team.h"
+
+namespace benchbench::cuda {
+namespace {
+
+constexpr unsigned THREADS = 256;
+
+// The four words of a counter: Philox4x32-10, as in csrc/cpu/random.h.
+__device__ __forceinline__ void words_of(uint64_t key, uint32_t counter, uint32_t part, uint32_t item,
+                                         Use use, uint32_t words[4]) {
+  uint32_t c0 = counter, c1 = part, c2 = item, c3 = use;
+  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+#pragma unroll
+  for (int i = 0; i < 10; ++i) {
+    const uint64_t a = uint64_t{0xD2511F53u} * c0, b = uint64_t{0xCD9E8D57u} * c2;
+    c0 = static_cast<uint32_t>(b >> 32) ^ c1 ^ k0;
+    c1 = static_cast<uint32_t>(b);
+    c2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ k1;
+    c3 = static_cast<uint32_t>(a);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  words[0] = c0;
+  words[1] = c1;
+  words[2] = c2;
+  words[3] = c3;
+}
+
+// The upper 64 of 96 bits of a word of 64 bits times n: the index above, a uniform number below.
+__device__ __forceinline__ uint64_t place_of(uint32_t low, uint32_t high, uint32_t n) {
+  return uint64_t{high} * n + (uint64_t{low} * n >> 32);
+}
+
+// A counter makes two draws, 16 apart: 16 counters have 32 draws in a row.
+template <class Choose>
+__global__ void __launch_bounds__(THREADS)
+    draw_indices(uint32_t n, uint64_t key, Use use, int64_t count, int64_t* out, Choose choose) {
+  constexpr int64_t COUNTERS = DRAWS / 2;
+  const int64_t thread = blockIdx.x * int64_t(THREADS) + threadIdx.x;
+  const int64_t chunk = thread / COUNTERS;
+  const auto counter = static_cast<uint32_t>(thread % COUNTERS);
+  const int64_t at = chunk * DRAWS + counter / 16 * 32 + counter % 16;
+  if (at >= count) return;
+  uint32_t words[4];
+  words_of(key, counter, static_cast<uint32_t>(chunk), static_cast<uint32_t>(chunk >> 32), use, words);
+  out[at] = choose(place_of(words[0], words[1], n));
+  if (at + 16 < count) out[at + 16] = choose(place_of(words[2], words[3], n));
+}
+
+struct Index {
+  __device__ int64_t operator()(uint64_t place) const { return static_cast<int64_t>(place >> 32); }
+};
+
+struct Lookup {
+  const uint64_t* table;
+  __device__ int64_t operator()(uint64_t place) const {
+    const uint64_t entry = table[place >> 32];
+    const bool stays = static_cast<uint32_t>(place) < static_cast<uint32_t>(entry);
+    return static_cast<int64_t>((stays ? place : entry) >> 32);
+  }
+};
+
+template <class Choose>
+Failure draws(const char* name, int64_t n, uint64_t key, Use use, int64_t count, int64_t* out,
+              Choose choose, const Device& device) {
+  if (!count) return {};
+  // Chunks are whole but for the last one, whose counters are 16 for each 32 draws begun.
+  const int64_t last = count % DRAWS;
+  const int64_t counters = count / DRAWS * (DRAWS / 2) + (last + 31) / 32 * 16;
+  Shape shape;
+  shape.blocks = static_cast<uint64_t>((counters + THREADS - 1) / THREADS);
+  shape.threads = THREADS;
+  return launch(name, draw_indices<Choose>, shape, device, static_cast<uint32_t>(n), key, use, count, out,
+                choose);
+}
+
+struct alignas(16) Sixteen {
+  uint32_t words[4];
+};
+
+// V is the widest word that rows and addresses are multiples of.
+template <class V>
+__global__ void __launch_bounds__(THREADS)
+    gather_rows(const V* from, int64_t words, const int64_t* index, int64_t total, V* to) {
+  for (int64_t i = blockIdx.x * int64_t(THREADS) + threadIdx.x; i < total;
+       i += gridDim.x * int64_t(THREADS)) {
+    const int64_t row = i / words;
+    to[i] = from[index[row] * words + (i - row * words)];
+  }
+}
+
+template <class V>
+Failure gather(const void* from, int64_t bytes, const int64_t* index, int64_t count, void* to,
+               const Device& device) {
+  const int64_t words = bytes / int64_t(sizeof(V)), total = words * count;
+  Shape shape;
+  shape.blocks = static_cast<uint64_t>(
+      smaller<int64_t>((total + 4 * THREADS - 1) / (4 * THREADS), 64 * int64_t(device.processors)));
+  shape.threads = THREADS;
+  return launch("take_rows", gather_rows<V>, shape, device, static_cast<const V*>(from), words, index,
+                total, static_cast<V*>(to));
+}
+
+// Block b's first row, and how many it has.
+struct RowBlock {
+  int64_t first, rows;
+  __device__ __forceinline__ RowBlock(int64_t n, int64_t b) : first(b * SUMMED_ROWS), rows(SUMMED_ROWS) {
+    const int64_t whole = n / SUMMED_ROWS;
+    if (b < whole) return;
+    first = whole * SUMMED_ROWS;
+    rows = SUMMED_ROWS / 2;
+    for (int64_t skip = b - whole;; rows /= 2)
+      if (n & rows) {
+        if (skip-- == 0) return;
+        first += rows;
+      }
+  }
+};
+
+// blockIdx.x is the block of rows; blockIdx.y takes every gridDim.y-th replicate.
+template <class T, bool SQUARES>
+__global__ void __launch_bounds__(THREADS) sum_replicates(const T* x, Replicates job, uint64_t key,
+                                                          double* partial) {
+  char* const memory = shared_memory();
+  Block team{memory};
+  T* const rows = reinterpret_cast<T*>(memory + Block::BYTES);
+  const int64_t b = blockIdx.x;
+  const RowBlock block(job.n, b);
+  for (int64_t i = threadIdx.x; i < block.rows; i += THREADS) rows[i] = x[block.first + i];
+  __syncthreads();
+  const auto mask = static_cast<uint32_t>(block.rows - 1);
+  for (int64_t r = blockIdx.y; r < job.replicates; r += gridDim.y) {
+    const int64_t count = job.counts[r * job.blocks + b];
+    double sum = 0, squared = 0;
+    // Word k has draws 2k and 2k + 1 in its halves; a group of 64 words has 16 counters.
+    for (int64_t counter = threadIdx.x; counter / 16 * 128 < count; counter += THREADS) {
+      uint32_t words[4];
+      words_of(key, static_cast<uint32_t>(counter), static_cast<uint32_t>(b), static_cast<uint32_t>(r),
+               SUMS, words);
+      const int64_t first = counter / 16 * 128 + counter % 16 * 2;
+      T part = 0;
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          if (first + j * 32 + half < count) {
+            const T value = rows[words[j] >> (16 * half) & mask];
+            if constexpr (SQUARES) {
+              const double distance = static_cast<double>(value) - job.middle;
+              sum += distance;
+              squared += distance * distance;
+            } else {
+              part += value;
+            }
+          }
+      if constexpr (!SQUARES) sum += part;
+    }
+    sum = team.sum(sum);
+    if constexpr (SQUARES) squared = team.sum(squared);
+    if (threadIdx.x == 0) {
+      partial[(b * job.replicates + r) * 2] = sum;
+      partial[(b * job.replicates + r) * 2 + 1] = squared;
+    }
+  }
+}
+
+// -ln u of a word's upper 24 bits, u = (bits + 1/2) 2^-24.
+__device__ __forceinline__ float exponential_variate(uint32_t word) {
+  return -logf((static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f);
+}
+
+// blockIdx.x is the chunk of rows; blockIdx.y takes every gridDim.y-th replicate.
+template <class T>
+__global__ void __launch_bounds__(THREADS)
+    sum_weighed(const T* x, int64_t n, int64_t replicates, uint64_t key, double* partial) {
+  Block team{shared_memory()};
+  const int64_t chunk = blockIdx.x, rows = smaller<int64_t>(WEIGHED_ROWS, n - chunk * WEIGHED_ROWS);
+  const T* const mine = x + chunk * WEIGHED_ROWS;
+  for (int64_t r = blockIdx.y; r < replicates; r += gridDim.y) {
+    double weight = 0, sum = 0;
+    for (int64_t counter = threadIdx.x; counter / 16 * GROUP < rows; counter += THREADS) {
+      uint32_t words[4];
+      words_of(key, static_cast<uint32_t>(counter), static_cast<uint32_t>(chunk),
+               static_cast<uint32_t>(r), EXPONENTIAL, words);
+      const int64_t first = counter / 16 * GROUP + counter % 16;
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        if (first + 16 * j < rows) {
+          const float w = exponential_variate(words[j]);
+          weight += w;
+          sum += static_cast<double>(w) * mine[first + 16 * j];
+        }
+    }
+    weight = team.sum(weight);
+    sum = team.sum(sum);
+    if (threadIdx.x == 0) {
+      partial[(chunk * replicates + r) * 2] = weight;
+      partial[(chunk * replicates + r) * 2 + 1] = sum;
+    }
+  }
+}
+
+// (parts, columns) to their sums over parts, in order.
+template <class R>
+__global__ void __launch_bounds__(THREADS)
+    add_parts(const R* partial, int64_t parts, int64_t columns, R* sums) {
+  const int64_t column = blockIdx.x * int64_t(THREADS) + threadIdx.x;
+  if (column >= columns) return;
+  R sum = 0;
+  for (int64_t part = 0; part < parts; ++part) sum += partial[part * columns + column];
+  sums[column] = sum;
+}
+
+Failure add(const double* partial, int64_t parts, int64_t columns, double* sums, const Device& device) {
+  Shape shape;
+  shape.blocks = static_cast<uint64_t>((columns + THREADS - 1) / THREADS);
+  shape.threads = THREADS;
+  return launch("add_parts", add_parts<double>, shape, device, partial, parts, columns, sums);
+}
+
+// Enough blocks for the device; those of one part of the rows share out the replicates.
+unsigned shares_of(int64_t parts, int64_t replicates, const Device& device) {
+  const int64_t wanted = (8 * int64_t(device.processors) + parts - 1) / parts;
+  return static_cast<unsigned>(smaller(smaller(replicates, wanted), int64_t{65535}));
+}
+
+template <class T, bool SQUARES>
+Failure sums(const Replicates& job, uint64_t key, double* partial, const Device& device) {
+  Shape shape;
+  shape.blocks = static_cast<uint64_t>(job.blocks);
+  shape.rows = shares_of(job.blocks, job.replicates, device);
+  shape.threads = THREADS;
+  shape.shared = Block::BYTES + static_cast<unsigned>(SUMMED_ROWS * sizeof(T));
+  return launch("sum_draws", sum_replicates<T, SQUARES>, shape, device, static_cast<const T*>(job.x), job,
+                key, partial);
+}
+
+template <class T>
+Failure weighed(const void* x, int64_t n, int64_t replicates, uint64_t key, double* partial,
+                const Device& device) {
+  Shape shape;
+  shape.blocks = static_cast<uint64_t>(weighed_chunks(n));
+  shape.rows = shares_of(weighed_chunks(n), replicates, device);
+  shape.threads = THREADS;
+  shape.shared = Block::BYTES;
+  return launch("sum_exponential", sum_weighed<T>, shape, device, static_cast<const T*>(x), n, replicates,
+                key, partial);
+}
+
+}  // namespace
+
+Failure draw_uniform(int64_t n, uint64_t key, int64_t count, int64_t* out, const Device& device) {
+  return draws("draw_uniform", n, key, UNIFORM, count, out, Index{}, device);
+}
+
+Failure draw_alias(const uint64_t* table, int64_t n, uint64_t key, int64_t count, int64_t* out,
+                   const Device& device) {
+  return draws("draw_alias", n, key, ALIAS, count, out, Lookup{table}, device);
+}
+
+Failure take_rows(const void* from, int64_t bytes, const int64_t* index, int64_t count, void* to,
+                  const Device& device) {
+  if (!bytes || !count) return {};
+  const uintptr_t all = reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to) |
+                        static_cast<uintptr_t>(bytes);
+  if (all % 16 == 0) return gather<Sixteen>(from, bytes, index, count, to, device);
+  if (all % 4 == 0) return gather<uint32_t>(from, bytes, index, count, to, device);
+  return gather<unsigned char>(from, bytes, index, count, to, device);
+}
+
+Failure sum_draws(const Replicates& job, uint64_t key, double* partial, double* found,
+                  const Device& device) {
+  if (!job.replicates) return {};
+  const bool wide = job.type == Type::f64;
+  const Failure failure = wide ? (job.squares ? sums<double, true>(job, key, partial, device)
+                                              : sums<double, false>(job, key, partial, device))
+                               : (job.squares ? sums<float, true>(job, key, partial, device)
+                                              : sums<float, false>(job, key, partial, device));
+  return failure ? failure : add(partial, job.blocks, 2 * job.replicates, found, device);
+}
+
+int64_t weighed_chunks(int64_t n) { return (n + WEIGHED_ROWS - 1) / WEIGHED_ROWS; }
+
+Failure sum_exponential(Type type, const void* x, int64_t n, int64_t replicates, uint64_t key,
+                        double* partial, double* found, const Device& device) {
+  if (!replicates) return {};
+  const Failure failure = type == Type::f64 ? weighed<double>(x, n, replicates, key, partial, device)
+                                            : weighed<float>(x, n, replicates, key, partial, device);
+  return failure ? failure : add(partial, weighed_chunks(n), 2 * replicates, found, device);
+}
+
+}  // namespace benchbench::cuda

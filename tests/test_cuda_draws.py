@@ -1,0 +1,161 @@
+"""The samplers' CUDA kernels on the host executor: the CPU's own draws, for the same key."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cuda_cases import TYPES, _word
+from host_kernels import CSRC, Executor, compile_library
+
+from benchbench import native
+from benchbench.native_recipe import compiler
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(compiler() is None or sys.platform == "win32", reason="no C++ compiler"),
+]
+KEY = 0x1234_5678_9ABC_DEF
+
+
+class Draws:
+    """The launchers, with guarded memory for what they write."""
+
+    def __init__(self, cache: Path) -> None:
+        interface = Path(__file__).parent / "host_executor" / "draws.cu"
+        library = compile_library([CSRC / "cuda" / "draws.cu", interface], cache)
+        self.executor = Executor(library)
+        self.executor.c.chunks.restype = ctypes.c_int64
+
+    def __call__(self, name: str, *arguments: object, launches: int = 1) -> None:
+        function = self.executor.c[f"run_{name}"]
+        function.restype = ctypes.c_char_p
+        before = self.executor.launches
+        assert function(*map(_word, arguments)).decode() == ""
+        assert self.executor.launches - before == launches
+
+    def empty(self, shape, dtype):
+        # Shapes whose bytes are no whole words end right at a page that nobody may touch.
+        return self.executor.empty(shape, dtype)
+
+
+@pytest.fixture(scope="module")
+def draws(pytestconfig):
+    return Draws(pytestconfig.cache.mkdir("host_kernels"))
+
+
+@pytest.mark.parametrize("n", [1, 3, 1000, 2**31 + 5, 2**32 - 1])
+@pytest.mark.parametrize("count", [0, 1, 15, 17, 31, 33, 500, 16_384, 16_385, 33_001])
+def test_indices_are_those_of_the_cpu(draws, n, count):
+    out = draws.empty((count,), torch.int64)
+    draws("draw_uniform", n, KEY, count, out, launches=int(count > 0))
+    assert torch.equal(out, native.load().draw_uniform(n, count, KEY))
+
+
+@pytest.mark.parametrize("categories", [1, 7, 5_000])
+def test_weighted_draws_are_those_of_the_cpu(draws, categories):
+    rng = torch.Generator().manual_seed(categories)
+    table = native.load().alias_table(torch.rand(categories, generator=rng))
+    kept = draws.empty((categories,), torch.int64).copy_(table)
+    for count in (1, 40, 20_001):
+        out = draws.empty((count,), torch.int64)
+        draws("draw_alias", kept, categories, KEY, count, out)
+        assert torch.equal(out, native.load().draw_alias(table, count, KEY))
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 16, 20, 28, 80, 129])
+@pytest.mark.parametrize("rows", [1, 50])
+def test_rows_are_taken(draws, rows, width):
+    rng = torch.Generator().manual_seed(width)
+    x = torch.randint(0, 255, (rows, width), dtype=torch.uint8, generator=rng)
+    index = torch.randint(rows, (77,), generator=rng)
+    out = draws.empty((77, width), torch.uint8)
+    draws(
+        "take_rows",
+        draws.empty(x.shape, x.dtype).copy_(x),
+        width,
+        draws.empty((77,), torch.int64).copy_(index),
+        77,
+        out,
+    )
+    assert torch.equal(out, x[index])
+
+
+def test_nothing_to_take_is_no_launch(draws):
+    draws("take_rows", None, 0, None, 5, None, launches=0)
+    draws("take_rows", None, 8, None, 0, None, launches=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("n", [1, 6, 8191, 8192, 20_003])
+@pytest.mark.parametrize("squares", [False, True])
+def test_bootstrap_sums_are_over_the_same_rows(draws, dtype, n, squares):
+    rng = torch.Generator().manual_seed(n)
+    x = torch.randn(n, generator=rng, dtype=torch.float64).to(dtype)
+    replicates, middle = 3, 0.25
+    counts, totals = native.load().bootstrap_counts(n, replicates, KEY)
+    blocks = counts.shape[1]
+    sums = draws.empty((replicates, 2), torch.float64)
+    draws(
+        "sum_draws",
+        TYPES[dtype],
+        draws.empty((n,), dtype).copy_(x),
+        n,
+        blocks,
+        replicates,
+        draws.empty(counts.shape, torch.int32).copy_(counts),
+        squares,
+        middle,
+        KEY,
+        draws.empty((blocks, replicates, 2), torch.float64),
+        sums,
+        launches=2,
+    )
+    expected = native.load().bootstrap_sums(x, replicates, KEY, False, squares, middle)
+    assert torch.equal(expected[:, 0], totals)
+    spread = float(x.abs().sum()) + n * middle
+    rounding = 1e-6 if dtype == torch.float32 else 1e-13
+    np.testing.assert_allclose(sums[:, 0], expected[:, 1], atol=rounding * spread)
+    np.testing.assert_allclose(sums[:, 1], expected[:, 2], rtol=1e-9)
+
+
+def test_a_row_that_is_one_counts_its_draws(draws):
+    """Exactly, so that not one draw can be another row's."""
+    n = 8192 + 512 + 3
+    for place in (0, 8191, 8192, 8192 + 511, n - 1):
+        x = torch.zeros(n)
+        x[place] = 1
+        counts, _ = native.load().bootstrap_counts(n, 5, KEY)
+        sums = draws.empty((5, 2), torch.float64)
+        draws(
+            "sum_draws", 0, x, n, counts.shape[1], 5, counts, False, 0.0, KEY,
+            draws.empty((counts.shape[1], 5, 2), torch.float64), sums, launches=2,
+        )  # fmt: skip
+        assert torch.equal(sums[:, 0], native.load().bootstrap_sums(x, 5, KEY)[:, 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("n", [1, 50, 65_536, 66_001])
+def test_exponential_weights_are_those_of_the_cpu(draws, dtype, n):
+    rng = torch.Generator().manual_seed(n)
+    x = torch.randn(n, generator=rng, dtype=torch.float64).to(dtype)
+    chunks = draws.executor.c.chunks(ctypes.c_int64(n))
+    sums = draws.empty((2, 2), torch.float64)
+    draws(
+        "sum_exponential",
+        TYPES[dtype],
+        draws.empty((n,), dtype).copy_(x),
+        n,
+        2,
+        KEY,
+        draws.empty((chunks, 2, 2), torch.float64),
+        sums,
+        launches=2,
+    )
+    expected = native.load().bayesian_sums(x, 2, KEY)
+    np.testing.assert_allclose(sums[:, 0], expected[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(sums[:, 1], expected[:, 1], atol=1e-6 * float(x.abs().sum()))
