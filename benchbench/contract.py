@@ -280,7 +280,12 @@ class Sample:
 
 @runtime_checkable
 class Timer(Protocol):
-    """Takes samples; never owns the loop over repetitions."""
+    """Takes samples; never owns the loop over repetitions.
+
+    It may have more: ``host_clock = True`` says that it reads the host's clock, which a second one
+    must bear out; ``replays = True`` that it repeats recorded work, which cannot advance a state;
+    ``forget()`` drops what it keeps of thunks, and is called after each case.
+    """
 
     name: str
     unit: str
