@@ -87,7 +87,7 @@ LEFT_OUT = (
     LeftOut(
         "optimizers",
         "Most of the 130 optimizers of pytorch_optimizer",
-        "Seven race here, tuned with the same effort as torch's; the others are a line each in "
+        "Seven race here, each tuned for two races; the others are a line each in "
         "`plugins/optimizers/peers.py`. Those with a schedule inside want to be told of "
         "evaluation.",
         "optimizers/*:*schedule*",
@@ -133,6 +133,15 @@ LEFT_OUT = (
 )
 
 
+PRESETS_SAID = (
+    "The presets `quick`, `standard` and `full` are cut so that `standard` ends within ten minutes "
+    "a process on two cores; `python benchmarks/preset_time.py [KIND]` measures it, and "
+    "`--estimate` counts cases, contenders and compilations. `benchbench run models/resnet18 -p "
+    "batches` sweeps the batch size. Contenders of optional libraries say what they need; a preset "
+    "that leaves one out takes it by name (`-c adan`).",
+)
+
+
 def page(catalog: Catalog) -> str:
     """The whole page."""
     kinds = sorted({name.split("/", 1)[0] for name in catalog.workloads})
@@ -158,6 +167,7 @@ def page(catalog: Catalog) -> str:
             + " | ".join(str(count) for count in counts)
             + " |"
         )
+    lines += ["", *PRESETS_SAID]
     for kind in kinds:
         lines += [
             "",

@@ -19,8 +19,8 @@ from benchbench_plugins.models import judge, zoo
 from benchbench_plugins.models.ways import Way, build, reference, unavailable
 from benchbench_plugins.models.zoo import MODELS, Model
 
-TOLERANCE = bb.Tolerance(factor=4, units=64, absolute=0.25)
-"""Of the output, relative to |reference| + rms(reference)."""
+TOLERANCE = bb.Tolerance(factor=4, units=64, absolute=0.1)
+"""Of the output, relative to |reference| + rms(reference); ResNet-50, the deepest, is 0.022 off."""
 IN_STANDARD = ("transformer-block", "resnet18")
 
 WAYS = (
@@ -126,7 +126,12 @@ def _unavailable(model: Model, way: Way) -> Callable[[bb.Params], str | None]:
     ordinary = unavailable(model, replace(way, autocast=False, convert=False))
 
     def reason(params: bb.Params) -> str | None:
-        return ordinary(params) or _no_bfloat16(params)
+        return ordinary(params) or _no_bfloat16(params) or no_kernel(params)
+
+    def no_kernel(params: bb.Params) -> str | None:
+        if way.convert and model.name == "alexnet-2012" and params["device"] == "cpu":
+            return "torch has no local response norm of bfloat16 on the CPU; choose device=cuda"
+        return None
 
     return reason
 

@@ -5,7 +5,8 @@ single steps: those ask for the same numbers, and these are other algorithms. A 
 them out, since it has ten minutes for everything; ask for them by name (``-c adan``), or take
 ``-p full``.
 
-The algorithms of ``pytorch_optimizer`` were tuned like the others. A low-bit AdamW takes the rate
+The algorithms of ``pytorch_optimizer`` were tuned like torch's, over four rates a factor of two
+apart, but with three seeds of each race. A low-bit AdamW takes the rate
 of AdamW: whether fewer bits reach the target as soon is the question. Both libraries keep tensors
 of less than 4096 numbers in 32 bits, so only races with larger ones have them.
 """
@@ -113,13 +114,13 @@ def _tuned(name: str, attribute: str, logistic: float, mlp: float, **settings: A
 
 
 PEERS = (
-    _tuned("adabelief", "AdaBelief", 0.05, 0.01),
-    _tuned("adan", "Adan", 0.1, 0.02),
-    _tuned("adopt", "ADOPT", 0.05, 0.01),
-    _tuned("lamb", "Lamb", 0.05, 0.02),
-    _tuned("lion", "Lion", 0.01, 0.001),
-    _tuned("prodigy", "Prodigy", 1.0, 1.0),
-    _tuned("soap", "SOAP", 0.05, 0.01),
+    _tuned("adabelief", "AdaBelief", 0.1, 0.02),
+    _tuned("adan", "Adan", 0.2, 0.01),
+    _tuned("adopt", "ADOPT", 0.1, 0.005),
+    _tuned("lamb", "Lamb", 0.1, 0.01),
+    _tuned("lion", "Lion", 0.02, 0.0005),
+    _tuned("prodigy", "Prodigy", 0.5, 0.5),
+    _tuned("soap", "SOAP", 0.1, 0.02),
     _adamw("adamw-8bit-bitsandbytes", "bitsandbytes.optim", "AdamW8bit", since=(0, 50)),
     _adamw("adamw-8bit-torchao", "torchao.optim", "AdamW8bit", compiles=True),
     _adamw("adamw-4bit-torchao", "torchao.optim", "AdamW4bit", compiles=True),
