@@ -19,11 +19,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchbench import supervise
-from benchbench.catalog import Description
+from benchbench.catalog import Catalog, Description, ask_unavailable
 from benchbench.contract import PlannedCase, Settings
 from benchbench.engines.local import LocalEngine
 from benchbench.plan import plan
-from benchbench.plugins import LoaderOptions
+from benchbench.plugins import LoaderOptions, load
 
 GOAL = 600.0
 """Seconds a process."""
@@ -38,10 +38,16 @@ def settings_of(preset: str) -> Settings:
     return Settings(preset=preset, processes=1, budget=0.4, warmup=0.2)
 
 
-def estimate(case: PlannedCase, settings: Settings, description: Description) -> float:
+def estimate(case: PlannedCase, settings: Settings, catalog: Catalog) -> float:
     """Seconds of a case, from how many contenders it has; those that cannot run cost nothing."""
-    infos = description.workloads[case.case.workload].contenders
-    able = [name for name in case.contenders if not infos[name].unavailable]
+    found = catalog.implementations[case.case.workload]
+    able = [
+        name
+        for name in case.contenders
+        if ask_unavailable(found[name].unavailable, case.case.params) is None
+    ]
+    if case.baseline not in able:
+        return 0.0
     compiled = sum(name.startswith("compiled") for name in able)
     return settings.budget + len(able) * (settings.warmup + CONTENDER) + compiled * COMPILED
 
@@ -91,7 +97,8 @@ def main() -> int:
     chosen = thinned(cases, max(1, arguments.every))
     faults: list[str] = []
     if arguments.estimate:
-        seconds = {c.case.id: estimate(c, settings, description) for c, _ in chosen}
+        catalog = load(options).catalog
+        seconds = {c.case.id: estimate(c, settings, catalog) for c, _ in chosen}
     else:
         seconds, faults = measure([case for case, _ in chosen], settings, options, engine)
     kinds: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])

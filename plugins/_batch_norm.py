@@ -263,7 +263,7 @@ def implementations() -> Iterator[bb.Implementation]:
             residual,
             relu,
             unavailable=shared.no_compiler,
-            presets=shared.SLOWER if name == "batch_norm_relu" else ("full",),
+            presets=("full",),
         )
         yield _implementation(
             workload,

@@ -134,9 +134,9 @@ LEFT_OUT = (
 
 
 PRESETS_SAID = (
-    "The presets `quick`, `standard` and `full` are cut so that `standard` ends within ten minutes "
-    "a process on two cores; `python benchmarks/preset_time.py [KIND]` measures it, and "
-    "`--estimate` counts cases, contenders and compilations. `benchbench run models/resnet18 -p "
+    "`standard` is cut to end within ten minutes a process on two cores. That is an estimate from "
+    "the number of cases, contenders and compilations (`python benchmarks/preset_time.py "
+    "--estimate` says 595 s); without `--estimate` the same command measures, by kind. `benchbench run models/resnet18 -p "
     "batches` sweeps the batch size. Contenders of optional libraries say what they need; a preset "
     "that leaves one out takes it by name (`-c adan`).",
 )

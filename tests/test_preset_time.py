@@ -5,19 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from benchbench.catalog import Description, ImplementationInfo, WorkloadInfo
+import benchbench as bb
+from benchbench.catalog import Catalog
 from benchbench.contract import Case, PlannedCase
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import preset_time
 
 SETTINGS = preset_time.settings_of("standard")
-INFOS = {
-    "eager": ImplementationInfo(name="eager"),
-    "compiled": ImplementationInfo(name="compiled"),
-    "absent": ImplementationInfo(name="absent", unavailable="needs a library"),
-}
-ALL = Description(workloads={"a/b": WorkloadInfo(name="a/b", baseline="eager", contenders=INFOS)})
+
+
+def contender(name, reason=None):
+    return bb.Implementation(
+        workload="a/b", name=name, build=lambda inputs: None, unavailable=lambda params: reason
+    )
+
+
+FOUND = [contender("eager"), contender("compiled"), contender("absent", "needs a library")]
+ALL = Catalog(workloads={}, implementations={"a/b": {item.name: item for item in FOUND}})
 
 
 def planned(n, *names):
@@ -31,6 +36,12 @@ def test_an_estimate_has_budget_warm_up_and_compiling():
     two = preset_time.estimate(planned(1, "eager", "compiled"), SETTINGS, ALL)
     assert two == pytest.approx(one + 0.2 + preset_time.CONTENDER + preset_time.COMPILED)
     assert preset_time.estimate(planned(1, "eager", "absent"), SETTINGS, ALL) == one
+    alone = PlannedCase(
+        case=Case(workload="a/b", params={"n": 1}),
+        baseline="absent",
+        contenders=("absent", "eager"),
+    )
+    assert preset_time.estimate(alone, SETTINGS, ALL) == 0.0
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 100])
