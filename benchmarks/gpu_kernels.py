@@ -77,6 +77,21 @@ def cases(fused: Any, quick: bool) -> Iterator[Case]:
             for layout in ("planes", "channels-last"):
                 for op in ("batch_norm", "batch_norm_relu", "batch_norm_add_relu"):
                     yield batch_case(fused, op, image, dtype, layout)
+        # Diffusion's U-Net, a ResNet with group norm, a style network's instances.
+        for image, groups in (
+            ((32, 320, 64, 64), 32),
+            ((64, 256, 56, 56), 32),
+            ((64, 64, 128, 128), 64),
+        ):
+            for layout in ("planes", "channels-last"):
+                yield group_case(fused, image, groups, dtype, layout)
+        for layout in ("planes", "channels-last"):
+            yield Case(
+                "local_response_norm", (256, 96, 55, 55), dtype, layout,
+                make=lambda d=dtype, v=layout: [randn(256, 96, 55, 55, dtype=d, layout=v)],
+                eager=lambda x: F.local_response_norm(x, 5),
+                fused=lambda x: fused.local_response_norm(x, 5), passes=(2, 3),
+            )  # fmt: skip
         for rows, n in ((32768, 4096), (1024, 131072)):
             yield Case(
                 "softmax", (rows, n), dtype, "rows",
@@ -97,6 +112,13 @@ def cases(fused: Any, quick: bool) -> Iterator[Case]:
             eager=lambda g, u: F.silu(g) * u, fused=fused.swiglu, passes=(3, 5),
             peers=peers("swiglu"),
         )  # fmt: skip
+        yield Case(
+            "packed_swiglu", (32768, 8192), dtype, "rows",
+            make=lambda d=dtype: [randn(32768, 8192, dtype=d)],
+            eager=lambda x: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1],
+            fused=fused.packed_swiglu, passes=(1.5, 2.5),
+        )  # fmt: skip
+        yield masked_case(fused, dtype)
         yield Case(
             "bias_gelu", shape, dtype, "rows",
             make=lambda d=dtype: [randn(*shape, dtype=d), randn(4096, dtype=d)],
@@ -140,6 +162,32 @@ def batch_case(
 
     passes = (2 + more, 3 + more)
     return Case(op, shape, dtype, layout, make=make, eager=eager, fused=ours, passes=passes)
+
+
+def group_case(
+    fused: Any, shape: tuple[int, ...], groups: int, dtype: torch.dtype, layout: str
+) -> Case:
+    def make() -> list[torch.Tensor]:
+        w, b = (torch.randn(shape[1], device="cuda").to(dtype) for _ in range(2))
+        return [randn(*shape, dtype=dtype, layout=layout), w, b]
+
+    return Case(
+        "instance_norm" if groups == shape[1] else "group_norm", shape, dtype, layout, make=make,
+        eager=lambda x, w, b: F.group_norm(x, groups, w, b),
+        fused=lambda x, w, b: fused.group_norm(x, groups, w, b), passes=(2, 3),
+    )  # fmt: skip
+
+
+def masked_case(fused: Any, dtype: torch.dtype) -> Case:
+    """Attention's softmax: scaled scores under a causal mask that all heads share."""
+    heads, n = 64, 2048
+    mask = torch.ones(n, n, dtype=torch.bool, device="cuda").tril()
+    return Case(
+        "masked_softmax", (heads, n, n), dtype, "rows",
+        make=lambda: [randn(heads, n, n, dtype=dtype)],
+        eager=lambda x: torch.softmax((x * 0.125).masked_fill(~mask, -torch.inf), -1),
+        fused=lambda x: fused.masked_softmax(x, mask, 0.125), passes=(2, 3),
+    )  # fmt: skip
 
 
 def peers(op: str) -> dict[str, Function]:
@@ -234,7 +282,7 @@ def measure(case: Case, compile_modes: list[str], grad: bool) -> dict[str, Any]:
         contenders[f"compile {mode}"] = torch.compile(case.eager, mode=mode, dynamic=False)
     contenders |= case.peers
     passes = case.forward_passes + (case.backward_passes if grad else 0)
-    moved = passes * case.bytes
+    moved = int(passes * case.bytes)
     source = [torch.empty(moved // 2, dtype=torch.uint8, device="cuda") for _ in range(2)]
     target = torch.empty_like(source[0])
     turn = iter(range(10**9))

@@ -12,6 +12,16 @@ from host_kernels import CSRC, Executor, compile_library, pointer
 SANITIZED = "BENCHBENCH_TEST_SANITIZED"
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 WIDTHS = {torch.float32: 4, torch.bfloat16: 8, torch.float16: 8, torch.float64: 2}
+SIZES = (
+    "workspace",
+    "partial_rows",
+    "gradient_rows",
+    "pixel_bytes",
+    "slope_partial",
+    "group_bytes",
+    "group_rows",
+    "quotient",
+)
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
 
 
@@ -20,21 +30,33 @@ class Kernels:
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
-        for name in ("workspace", "partial_rows", "gradient_rows", "pixel_bytes", "slope_partial"):
-            executor.c[name].restype = ctypes.c_int64
+        for name in SIZES:
+            getattr(
+                executor.c, name
+            ).restype = ctypes.c_int64  # not [name], which makes another one
 
     def __call__(self, name: str, *arguments: object, launches: int | None = 1) -> None:
         """Run; any error of the executor fails the test, as do other than ``launches`` launches."""
         function = self.executor.c[f"run_{name}"]
         function.restype = ctypes.c_char_p
         before = self.executor.launches
-        error = function(*map(_word, arguments)).decode()
-        assert error == ""
+        error = function(*map(word, arguments)).decode()
+        assert error == "", error
         if launches is not None:
             assert self.executor.launches - before == launches
 
-    def device(self, processors: int = 4, major: int = 9, cooperative: bool = True) -> None:
-        self.executor.c.set_device(processors, major, int(cooperative))
+    def device(
+        self,
+        processors: int = 4,
+        major: int = 9,
+        cooperative: bool = True,
+        shared: int = 227 * 1024,
+    ) -> None:
+        """What the next launchers are told; without arguments as at first. ``shared`` in bytes."""
+        self.executor.c.set_device(processors, major, int(cooperative), shared)
+
+    def size(self, name: str, *arguments: int) -> int:
+        return int(getattr(self.executor.c, name)(*map(ctypes.c_int64, arguments)))
 
     def workspace(self, dtype: torch.dtype, rows: int, columns: int) -> torch.Tensor:
         size = self.executor.c.workspace(TYPES[dtype], *map(ctypes.c_int64, (rows, columns)))
@@ -60,7 +82,7 @@ class Kernels:
         return self.aligned(tensor.shape, tensor.dtype, offset).copy_(tensor)
 
 
-def _word(argument: object) -> object:
+def word(argument: object) -> object:
     if argument is None or isinstance(argument, torch.Tensor):
         return pointer(argument)
     if isinstance(argument, bool):

@@ -139,6 +139,22 @@ def test_gated(kernels, name, dtype, n):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize(("shape", "offset"), [((3, 5), 0), ((70, 24), 0), ((9, 64), 1)], ids=str)
+def test_packed(kernels, name, dtype, shape, offset):
+    op, t, (rows, columns) = ACTIVATIONS.index(name), TYPES[dtype], shape
+    x = kernels.copy(random(rows, 2 * columns, dtype=dtype), offset=offset)
+    dy = kernels.copy(random(*shape, dtype=dtype, seed=1), offset=offset)
+    y, dx = kernels.aligned(shape, dtype, offset), kernels.aligned(x.shape, dtype, offset)
+    kernels("packed", op, t, x, y, *shape)
+    kernels("packed_backward", op, t, dy, x, dx, *shape)
+    truth, (slope,) = gradients(lambda a: TRUTH[name](a[:, :columns]) * a[:, columns:], dy, x)
+    own = 20 if dtype == torch.float64 else 0
+    close(y, truth, 6 + own)
+    close(dx, slope, 6 + own)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     ("name", "shape"),
     [

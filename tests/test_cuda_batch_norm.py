@@ -15,12 +15,17 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(compiler() is None or sys.platform == "win32", reason="no C++ compiler"),
 ]
-DTYPES = list(TYPES)
 EPS = 1e-5
 LAYOUTS = ["planes", "pixels"]
 # (batch, channels, area): whole vectors, odd ones, single pixels, few and many rows and channels.
 SHAPES = [(3, 5, 48), (4, 3, 49), (17, 16, 1), (2, 33, 30), (6, 1, 700), (2, 72, 64), (1, 2, 9)]
-FUSED = ["plain", "relu", "add relu"]
+FUSED = {
+    torch.float32: ["plain", "relu", "add relu"],
+    torch.bfloat16: ["relu", "add relu"],
+    torch.float16: ["plain", "relu"],
+    torch.float64: ["plain", "add relu"],
+}
+FUSIONS = [(dtype, fused) for dtype, names in FUSED.items() for fused in names]
 OWN = 400  # roundings of the truth itself, which is float64 too
 
 
@@ -53,7 +58,7 @@ class Problem:
         parameter = parameter or real(dtype)
         channels = shape[1]
         self.x = random(*shape, dtype=dtype, mean=mean)
-        self.residual = random(*shape, dtype=dtype, seed=1) if fused == "add relu" else None
+        self.residual = random(*shape, dtype=dtype, seed=1) if "add" in fused else None
         self.w = kernels.copy(random(channels, dtype=parameter, seed=2))
         self.b = kernels.copy(random(channels, dtype=parameter, seed=3))
         self.running = [
@@ -94,7 +99,8 @@ class Problem:
             "batch_norm_backward", TYPES[self.dtype], self.layout == "pixels", self.training,
             self.relu, *self.shape, self.put(dy), self.put(self.x),
             self.y if self.residual is not None else None, self.w, self.b, self.real, self.mean,
-            self.rstd, dx, dr, dw, db, self.kernels.pixel_workspace(channels), launches=launches,
+            self.rstd, dx, dr, dw, db, self.kernels.pixel_workspace(channels),
+            launches=launches,
         )  # fmt: skip
         return logical(dx, self.layout), None if dr is None else logical(dr, self.layout), dw, db
 
@@ -122,8 +128,7 @@ class Problem:
         return torch.autograd.grad(y, leaves, dy.double())
 
 
-@pytest.mark.parametrize("fused", FUSED)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("dtype", "fused"), FUSIONS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_training(kernels, layout, shape, dtype, fused):
@@ -138,12 +143,11 @@ def test_training(kernels, layout, shape, dtype, fused):
     close(found[0], expected[0], 32 + own(dtype))
     close(found[2], expected[1].flatten(), 64 + own(dtype))
     close(found[3], expected[2].flatten(), 64 + own(dtype))
-    if fused == "add relu":
+    if "add" in fused:
         close(found[1], expected[3], 2)
 
 
-@pytest.mark.parametrize("fused", FUSED)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("dtype", "fused"), FUSIONS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES[:4], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_evaluation(kernels, layout, shape, dtype, fused):
@@ -175,10 +179,10 @@ def test_16_bit_parameters(kernels, layout, dtype):
     ("layout", "shape", "dtype"),
     [
         # More than a block keeps on the chip, in one block and in a cluster of eight.
-        ("planes", (2, 1, 30_000), torch.float64),
-        ("planes", (2, 1, 130_003), torch.float64),
-        ("pixels", (2, 40, 20_000), torch.float32),
-        ("pixels", (1, 3, 70_001), torch.float64),
+        ("planes", (2, 1, 3000), torch.float64),
+        ("planes", (2, 1, 20_003), torch.float64),
+        ("pixels", (2, 40, 600), torch.float32),
+        ("pixels", (1, 3, 2001), torch.float64),
     ],
     ids=str,
 )
@@ -186,9 +190,10 @@ def test_16_bit_parameters(kernels, layout, dtype):
 def test_what_does_not_fit_on_the_chip_is_read_again(kernels, layout, shape, dtype, major):
     if layout == "pixels" and major == 8:
         pytest.skip("pixels use no clusters: the same on both")
-    kernels.device(processors=2, major=major)
+    # A small chip, so that a small problem does not fit.
+    kernels.device(processors=2, major=major, shared=64 * 1024)
     problem = Problem(kernels, shape, dtype, layout, "add relu")
-    close(problem.forward()[0], problem.truth()[0], 16 + 2 * own(dtype))  # 60,000 values: 428 seen
+    close(problem.forward()[0], problem.truth()[0], 16 + 2 * own(dtype))
     dy = random(*shape, dtype=dtype, seed=9)
     found, expected = problem.backward(dy), problem.truth(dy)
     for ours, theirs in zip(found, [expected[i] for i in (0, 3, 1, 2)], strict=True):

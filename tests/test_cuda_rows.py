@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
 
@@ -193,6 +194,61 @@ def test_softmax_of_giant_rows(kernels):
     close(y, truth, 24)
     close(dx, truth * (dy.double() - (dy.double() * truth).sum(1, keepdim=True)), 32)
     kernels.device()
+
+
+# How a mask lies over rows (2, 3, 4): the strides of its rows, 0 where it is broadcast.
+BROADCAST = {"all": (0, 0, 0), "queries": (0, 0, 1), "batch": (1, 0, 0), "each": (12, 4, 1)}
+
+
+@pytest.mark.parametrize("logarithm", [False, True], ids=["softmax", "log"])
+@pytest.mark.parametrize("kind", ["keep", "add", "add real"])
+@pytest.mark.parametrize(
+    ("dtype", "columns", "broadcast", "scale"),
+    [
+        (torch.float32, 33, "queries", 0.5),
+        (torch.bfloat16, 264, "each", 0.25),
+        (torch.bfloat16, 3000, "batch", 2.0),
+        (torch.float16, 40, "all", -1.0),
+        (torch.float64, 7, "batch", 0.0),
+    ],
+    ids=str,
+)
+def test_softmax_with_scale_and_mask(kernels, dtype, columns, broadcast, scale, kind, logarithm):
+    rows, sizes = 24, (2, 3, 4)
+    x = kernels.copy(random(rows, columns, dtype=dtype))
+    strides = [step * columns for step in BROADCAST[broadcast]]
+    count = 1 + sum((n - 1) * step for n, step in zip(sizes, BROADCAST[broadcast], strict=True))
+    values = random(count, columns, seed=7)
+    kinds = {"keep": torch.bool, "add": dtype, "add real": real(dtype)}
+    # In front of one that would be alone: every row keeps something.
+    mask = values > -0.5 if kind == "keep" else values.to(kinds[kind])
+    mask[:, 0] = 1
+    stored = kernels.copy(mask)
+    y, dx = kernels.aligned(x.shape, dtype), kernels.aligned(x.shape, dtype)
+    between = kernels.workspace(dtype, rows, columns)
+    three = ctypes.c_int64 * 3
+    kernels(
+        "masked_softmax", TYPES[dtype], logarithm, scale, 1 + list(kinds).index(kind), stored,
+        three(*sizes), three(*strides), x, y, between, rows, columns,
+    )  # fmt: skip
+    rowwise = torch.as_strided(mask, (*sizes, columns), (*strides, 1)).reshape(rows, columns)
+    e = x.double() * scale
+    e = e.masked_fill(~rowwise, -math.inf) if kind == "keep" else e + rowwise.double()
+    truth = (torch.log_softmax if logarithm else torch.softmax)(e, 1)
+    there = truth.isfinite()
+    assert torch.equal(y.isfinite(), there)
+    close(y[there], truth[there], 64 if dtype != torch.float64 else 100, floor=0.3)
+    dy = kernels.copy(random(rows, columns, dtype=dtype, seed=1))
+    kernels(
+        "masked_softmax_backward", TYPES[dtype], logarithm, scale, dy, y, dx, between, rows, columns
+    )
+    kept, g = y.double(), dy.double()
+    slope = (
+        g - kept.exp() * g.sum(1, keepdim=True)
+        if logarithm
+        else kept * (g - (g * kept).sum(1, keepdim=True))
+    )
+    close(dx, scale * slope.masked_fill(~there, 0), 48 if dtype != torch.float64 else 200)
 
 
 @pytest.mark.parametrize("columns", [6, 300, 9000])

@@ -131,6 +131,99 @@ def test_batch_norm(fused, shape, dtype, layout, training):
         assert mine <= 1.1 * other + torch.finfo(dtype).eps, (found, theirs)
 
 
+GROUPS = [
+    (2, 6, 5, 7, 3),
+    (16, 256, 28, 28, 32),
+    (4, 320, 64, 64, 32),
+    (8, 64, 56, 56, 64),
+    (1, 32, 160, 160, 1),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", GROUPS, ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_group_norm(fused, shape, dtype, layout):
+    *image, groups = shape
+    x = random(*image, dtype=dtype).to(memory_format=layout)
+    w, b = random(shape[1], seed=1).to(dtype), random(shape[1], seed=2).to(dtype)
+    assert fused.group_norm(x, groups, w, b).stride() == x.stride()
+    assert_as_good_as_eager(
+        lambda a, c, d: fused.group_norm(a, groups, c, d),
+        lambda a, c, d: F.group_norm(a, groups, c, d),
+        [x, w, b],
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_instance_and_response_norm(fused, dtype, layout):
+    x = random(8, 96, 55, 55, dtype=dtype).to(memory_format=layout)
+    w, b = random(96, seed=1).to(dtype), random(96, seed=2).to(dtype)
+    assert_as_good_as_eager(
+        lambda a, c, d: fused.instance_norm(a, None, None, c, d),
+        lambda a, c, d: F.instance_norm(a, None, None, c, d),
+        [x, w, b],
+    )
+    for beta in (0.75, 0.6):
+        assert_as_good_as_eager(
+            lambda a, beta=beta: fused.local_response_norm(a, 5, 0.5, beta, 2.0),
+            lambda a, beta=beta: F.local_response_norm(a, 5, 0.5, beta, 2.0),
+            [x],
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("columns", [33, 1024, 16384])
+def test_packed_gates_and_masked_softmax(fused, columns, dtype):
+    x = random(64, 2 * columns, dtype=dtype)
+    assert_as_good_as_eager(
+        fused.packed_swiglu, lambda a: F.silu(a.chunk(2, -1)[0]) * a.chunk(2, -1)[1], [x]
+    )
+    scores = random(4, 3, 16, columns, dtype=dtype)
+    mask = random(4, 1, 16, columns, seed=1) > -1
+    assert_as_good_as_eager(
+        lambda a: fused.masked_softmax(a, mask, 0.125),
+        lambda a: torch.softmax((a * 0.125).masked_fill(~mask, -torch.inf), -1),
+        [scores],
+    )
+
+
+def kernels_of(function):
+    from torch.profiler import ProfilerActivity, profile
+
+    function()
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as found:
+        function()
+        torch.cuda.synchronize()
+    return [e.name for e in found.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_one_launch_forward_and_at_most_two_backward(fused, dtype):
+    """With autograd around: nothing is cast, copied or cleared beside the kernels."""
+    rows, image = random(256, 1024, dtype=dtype), random(8, 64, 28, 28, dtype=dtype)
+    n, c = (random(1024, dtype=dtype), random(1024, dtype=dtype)), (random(64).to(dtype),) * 2
+    cases = [
+        (lambda x, w, b: fused.layer_norm(x, (1024,), w, b), rows, n, 2),
+        (lambda x, w, b: fused.batch_norm(x, None, None, w, b, True), image, c, 1),
+        (lambda x, w, b: fused.group_norm(x, 8, w, b), image, c, 2),
+        (lambda x: fused.packed_swiglu(x), rows, (), 1),
+        (lambda x: fused.masked_softmax(x, None, 0.5), rows, (), 1),
+        (lambda x: fused.local_response_norm(x, 5), image, (), 1),
+    ]
+    for function, x, parameters, most in cases:
+        leaves = [t.detach().clone().requires_grad_() for t in (x, *parameters)]
+        y = function(*leaves)
+        dy = torch.ones_like(y)
+        assert len(kernels_of(lambda f=function, a=leaves: f(*a))) == 1
+
+        def backward(y=y, leaves=leaves, dy=dy):
+            torch.autograd.grad(y, leaves, dy, retain_graph=True)
+
+        assert len(kernels_of(backward)) <= most
+
+
 def test_gradcheck(fused):
     x, w, b = (t.double().requires_grad_() for t in (random(5, 9), random(9), random(9)))
     assert torch.autograd.gradcheck(lambda *a: fused.layer_norm(a[0], (9,), *a[1:]), (x, w, b))
@@ -140,6 +233,8 @@ def test_gradcheck(fused):
     assert torch.autograd.gradcheck(
         lambda *a: fused.batch_norm(a[0], None, None, a[1], a[2], True), (image, w, b)
     )
+    assert torch.autograd.gradcheck(lambda *a: fused.group_norm(a[0], 2, *a[1:]), (image, w, b))
+    assert torch.autograd.gradcheck(lambda a: fused.local_response_norm(a, 3), (image,))
 
 
 def test_streams_and_graphs(fused):

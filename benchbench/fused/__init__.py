@@ -97,6 +97,16 @@ _HOME = {
         ],
         "modules",
     ),
+    **dict.fromkeys(
+        [
+            "packed_swiglu",
+            "packed_geglu",
+            "packed_reglu",
+            "masked_softmax",
+            "masked_log_softmax",
+        ],
+        "transformer",
+    ),
     **dict.fromkeys(["swap", "Swapped"], "swapping"),
     **dict.fromkeys(
         [

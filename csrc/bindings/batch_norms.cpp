@@ -229,10 +229,11 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
   const Tensor dr = need_residual ? at::empty_like(x) : at::empty({0}, x.options());
   const Tensor dw = at::empty({need_parameters ? l.channels : 0}, inverse.options());
   const Tensor db = at::empty_like(dw);
+  const at::ScalarType kind = gradient_type(weight, input);
   if (x.numel() == 0) {
     dw.zero_();
     db.zero_();
-    return {dx, dr, dw, db};
+    return {dx, dr, as_type(dw, kind), as_type(db, kind)};
   }
   const BatchNormBackward k{training,    relu,       need_parameters, l.batch,
                             l.channels,  l.area,     pointer(dy),     pointer(x),
@@ -246,18 +247,18 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
     at::parallel_for(0, l.channels, GRAIN / l.count() + 1, [&](int64_t first, int64_t last) {
       kernels().plane_norm_backward(type, k, first, last);
     });
-  return {dx, dr, dw, db};
+  return {dx, dr, as_type(dw, kind), as_type(db, kind)};
 }
 
 BatchGradient batch_norm_backward_meta(const Tensor& grad, const Tensor& input,
-                                       const OptionalTensor&, const OptionalTensor&,
+                                       const OptionalTensor&, const OptionalTensor& weight,
                                        const OptionalTensor&, const Tensor&, const Tensor&, bool,
                                        bool, bool need_residual, bool need_parameters, double) {
   check_same_shape("batch_norm", "the gradient", input, grad);
   const Tensor dx = at::empty_like(laid_out(input));
   const Tensor dw =
       at::empty_symint({need_parameters ? input.sym_size(1) : c10::SymInt(0)},
-                       input.options().dtype(real_of(input)));
+                       input.options().dtype(gradient_type(weight, input)));
   return {dx, need_residual ? at::empty_like(dx) : at::empty({0}, dx.options()), dw,
           at::empty_like(dw)};
 }

@@ -3,7 +3,7 @@
 //
 // Sums are split by size alone and added up in a fixed order, so that no result depends on the number
 // of threads.
-#include "bindings/norms.h"
+#include "bindings/group_norms.h"
 
 #include "bindings/cpu_tensors.h"
 
@@ -20,33 +20,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-using GroupResult = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // output, mean, rstd, variance
-using GroupGradient = std::tuple<Tensor, Tensor, Tensor>;        // input, weight, bias
-
-struct Grouped {
-  bool pixels;
-  int64_t batch, channels, groups, area;
-  int64_t planes() const { return channels / groups; }
-};
-
-Grouped grouped(const Tensor& x, int64_t groups) {
-  int64_t area = 1;
-  for (int64_t d = 2; d < x.dim(); ++d) area *= x.size(d);
-  return {is_pixels(x), x.size(0), x.size(1), groups, area};
-}
-
-void check_group(const Tensor& input, int64_t groups, const OptionalTensor& weight,
-                 const OptionalTensor& bias) {
-  check_floating("group_norm", input);
-  TORCH_CHECK(input.dim() >= 2 && input.dim() <= 5, "benchbench::group_norm: the input has ",
-              input.dim(), " dimensions; it must have 2 to 5, channels second");
-  TORCH_CHECK(groups > 0 && input.sym_size(1) % groups == 0,
-              "benchbench::group_norm: the input has ", input.sym_size(1),
-              " channels, which ", groups, " groups do not divide; use a divisor");
-  check_parameter("group_norm", "the weight", input, weight, input.sym_size(1));
-  check_parameter("group_norm", "the bias", input, bias, input.sym_size(1));
-}
 
 // f(task, sample, first row, last row) over chunks of each sample's pixels, in parallel. Rows are
 // counted through all samples.
@@ -233,10 +206,11 @@ GroupGradient group_norm_backward(const Tensor& grad, const Tensor& input, int64
   const Tensor dx = at::empty_like(x);
   const Tensor dw = at::empty({need_parameters ? l.channels : 0}, inverse.options());
   const Tensor db = at::empty_like(dw);
+  const at::ScalarType kind = gradient_type(weight, input);
   if (x.numel() == 0) {
     dw.zero_();
     db.zero_();
-    return {dx, dw, db};
+    return {dx, as_type(dw, kind), as_type(db, kind)};
   }
   const Tensor sums = at::empty({2, l.batch, l.channels}, center.options());
   double *sum = doubles(sums), *product = sum + l.batch * l.channels;
@@ -265,15 +239,15 @@ GroupGradient group_norm_backward(const Tensor& grad, const Tensor& input, int64
       to_b[c] = static_cast<R>(total_b);
     }
   });
-  return {dx, dw, db};
+  return {dx, as_type(dw, kind), as_type(db, kind)};
 }
 
 GroupGradient group_norm_backward_meta(const Tensor& grad, const Tensor& input, int64_t,
-                                       const OptionalTensor&, const Tensor&, const Tensor&,
+                                       const OptionalTensor& weight, const Tensor&, const Tensor&,
                                        bool need_parameters) {
   check_same_shape("group_norm", "the gradient", input, grad);
   const Tensor dw = at::empty_symint({need_parameters ? input.sym_size(1) : c10::SymInt(0)},
-                                     input.options().dtype(real_of(input)));
+                                     input.options().dtype(gradient_type(weight, input)));
   return {at::empty_like(laid_out(input)), dw, at::empty_like(dw)};
 }
 
@@ -320,13 +294,6 @@ GroupResult group_norm_autograd(const Tensor& input, int64_t groups, const Optio
 }
 
 // ---- local response norm ----
-
-void check_response(const Tensor& input, int64_t size) {
-  check_floating("response_norm", input);
-  TORCH_CHECK(input.dim() >= 3, "benchbench::response_norm: the input has ", input.dim(),
-              " dimensions; it must have at least 3, channels second");
-  TORCH_CHECK(size > 0, "benchbench::response_norm: size is ", size, "; it must be positive");
-}
 
 // Runs `kernel` over blocks of positions of each sample. `dy` may be undefined.
 Tensor response(const Tensor& input, const Tensor& dy, int64_t size, double alpha, double beta,

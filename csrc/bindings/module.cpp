@@ -3,6 +3,7 @@
 // Every other binding unit adds to both: operators with TORCH_LIBRARY_FRAGMENT(benchbench, m), and
 // direct functions (without the dispatcher) through a bind_* function declared in common.h.
 #include "bindings/entry.h"
+#include "bindings/transformer.h"
 
 #include <torch/library.h>
 
@@ -64,4 +65,5 @@ PYBIND11_MODULE(BENCHBENCH_MODULE, m) {
   benchbench::bind_norms(m);
   benchbench::bind_samplers(m);
   benchbench::bind_entries(m);
+  benchbench::bind_transformer(m);
 }

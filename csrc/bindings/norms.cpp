@@ -142,19 +142,20 @@ RowGradient norm_rows_backward(const Tensor& grad, const OptionalTensor& grad_su
              need_bias ? pb + chunk * stride : nullptr);
     });
   }
+  const at::ScalarType kind = gradient_type(weight, input);
   const auto total = [&](const Tensor& partial, bool wanted) {
-    if (!wanted) return new_tensor({0}, wide);
+    if (!wanted) return new_tensor({0}, kind);
     // The usual case of few rows: the only part is the whole.
-    return chunks == 1 && columns > 0 ? partial.view({columns}) : add_chunks(partial);
+    return as_type(chunks == 1 && columns > 0 ? partial.view({columns}) : add_chunks(partial), kind);
   };
   return {dx, total(dw, need_weight), total(db, need_bias)};
 }
 
 RowGradient norm_rows_backward_meta(const Tensor& grad, const OptionalTensor&, const Tensor& input,
-                                    const OptionalTensor&, const Tensor&, const Tensor&, bool,
+                                    const OptionalTensor& weight, const Tensor&, const Tensor&, bool,
                                     bool need_weight, bool need_bias) {
   check_same_shape("norm_rows", "the gradient", input, grad);
-  const auto options = input.options().dtype(real_of(input));
+  const auto options = input.options().dtype(gradient_type(weight, input));
   const auto row = [&](bool wanted) {
     return wanted ? at::empty_symint({input.sym_size(-1)}, options) : at::empty({0}, options);
   };

@@ -19,6 +19,17 @@ inline OptionalTensor whole(const OptionalTensor& x) {
 }
 inline bool needed(const Tensor& x) { return x.defined() && x.requires_grad(); }
 
+// to() enters the dispatcher even where there is nothing to convert.
+inline Tensor as_type(const Tensor& x, at::ScalarType type) {
+  return x.scalar_type() == type ? x : x.to(type);
+}
+
+// What gradients of weight and bias have: the weight's dtype where that is the input's, else real. They
+// are returned so, which saves a cast each.
+inline at::ScalarType gradient_type(const OptionalTensor& weight, const Tensor& x) {
+  return weight.has_value() && weight->scalar_type() == x.scalar_type() ? x.scalar_type() : real_of(x);
+}
+
 inline bool wants_grad(std::initializer_list<const OptionalTensor*> tensors) {
   if (!at::GradMode::is_enabled()) return false;
   for (const OptionalTensor* tensor : tensors)

@@ -1,4 +1,4 @@
-// What both layouts of batch norm share: what stays on the chip, and a channel's coefficients.
+// What both layouts of batch norm and group norm share: what stays on the chip, and coefficients.
 //
 //   forward   y = (x - center) scale + shift (+ residual), then ReLU
 //   backward  g = dy where the ReLU let the value through;  dx = slope g + curve (x - mean) + rest
@@ -10,7 +10,7 @@
 #pragma once
 
 #include "cuda/columns.h"
-#include "cuda/support/team.h"
+#include "cuda/rows.h"
 
 namespace benchbench::cuda {
 
@@ -107,6 +107,32 @@ __device__ __forceinline__ Slope<R> slope_of_sums(double sum, double cross, R rs
 template <class T>
 __device__ __forceinline__ bool passes(Real<T> value) {
   return rounded<T>(value) > Real<T>(0);
+}
+
+// The sums of two numbers over the cluster; all threads get them. Ends with what others may read.
+__device__ __forceinline__ void cluster_sums(char* shared, double& a, double& b) {
+  const unsigned tiles = cluster_size();
+  if (tiles == 1) return;
+  auto* const slots = reinterpret_cast<Measure*>(shared + Block::BYTES);
+  if (threadIdx.x < tiles) *shared_of(slots + cluster_rank(), threadIdx.x) = {a, b};
+  cluster_barrier();
+  const unsigned from = threadIdx.x % CLUSTER;
+  a = from < tiles ? slots[from].a : 0;
+  b = from < tiles ? slots[from].b : 0;
+  Lanes<CLUSTER>::sums(a, b);
+}
+
+// Adds a and b over the threads that share a column; the result is right in the first `across` of them.
+__device__ __forceinline__ void add_down(double* shared, unsigned across, double& a, double& b) {
+  __syncthreads();
+  shared[2 * threadIdx.x] = a;
+  shared[2 * threadIdx.x + 1] = b;
+  __syncthreads();
+  if (threadIdx.x < across)
+    for (unsigned t = threadIdx.x + across; t < blockDim.x; t += across) {
+      a += shared[2 * t];
+      b += shared[2 * t + 1];
+    }
 }
 
 }  // namespace benchbench::cuda

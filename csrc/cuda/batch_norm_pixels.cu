@@ -9,7 +9,6 @@
 // Where the device refuses a cooperative launch, the two phases are two launches and nothing is kept.
 // Evaluation is the second phase alone.
 #include "cuda/batch_norm.h"
-#include "cuda/rows.h"
 
 namespace benchbench::cuda {
 namespace {
@@ -49,19 +48,6 @@ struct Pixel {
 __device__ __forceinline__ int64_t rows_of_block(int64_t block, int64_t rows, int64_t per_block) {
   const int64_t left = rows - block * per_block;
   return left < 0 ? 0 : smaller(left, per_block);
-}
-
-// Adds a and b over the threads that share a column; the result is right in the first `across` of them.
-__device__ __forceinline__ void add_down(double* shared, unsigned across, double& a, double& b) {
-  __syncthreads();
-  shared[2 * threadIdx.x] = a;
-  shared[2 * threadIdx.x + 1] = b;
-  __syncthreads();
-  if (threadIdx.x < across)
-    for (unsigned t = threadIdx.x + across; t < blockDim.x; t += across) {
-      a += shared[2 * t];
-      b += shared[2 * t + 1];
-    }
 }
 
 template <class T, bool WHOLE>

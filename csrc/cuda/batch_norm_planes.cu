@@ -6,7 +6,6 @@
 //
 // Wins over two kernels wherever a channel fits; evaluation is one pass without measuring.
 #include "cuda/batch_norm.h"
-#include "cuda/rows.h"
 
 namespace benchbench::cuda {
 namespace {
@@ -61,19 +60,6 @@ struct Walk {
 __device__ __forceinline__ int64_t slots_of(const Division& d, unsigned rank) {
   const int64_t mine = smaller(d.units - rank * d.per_block, d.per_block) - threadIdx.x;
   return mine <= 0 ? 0 : (mine + blockDim.x - 1) / blockDim.x;
-}
-
-// The sums of two numbers over the cluster; all threads get them. Ends with what others may read.
-__device__ __forceinline__ void cluster_sums(char* shared, double& a, double& b) {
-  const unsigned tiles = cluster_size();
-  if (tiles == 1) return;
-  auto* const slots = reinterpret_cast<Measure*>(shared + Block::BYTES);
-  if (threadIdx.x < tiles) *shared_of(slots + cluster_rank(), threadIdx.x) = {a, b};
-  cluster_barrier();
-  const unsigned from = threadIdx.x % CLUSTER;
-  a = from < tiles ? slots[from].a : 0;
-  b = from < tiles ? slots[from].b : 0;
-  Lanes<CLUSTER>::sums(a, b);
 }
 
 template <class T, bool WHOLE>

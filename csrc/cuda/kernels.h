@@ -48,6 +48,11 @@ Failure gated(Activation, Type, const void* g, const void* u, void* y, int64_t n
 Failure gated_backward(Activation, Type, const void* dy, const void* g, const void* u, void* dg,
                        void* du, int64_t n, const Device&);
 
+// The same of rows of 2 `columns`, the gates in front: y has rows of `columns`, dx is like x.
+Failure packed(Activation, Type, const void* x, void* y, int64_t rows, int64_t columns, const Device&);
+Failure packed_backward(Activation, Type, const void* dy, const void* x, void* dx, int64_t rows,
+                        int64_t columns, const Device&);
+
 // y = f(x + b) for rows of `columns`. Not sigmoid, tanh.
 Failure bias(Activation, Type, const void* x, Parameter b, void* y, int64_t rows, int64_t columns,
              const Device&);
@@ -73,10 +78,21 @@ Failure slope_rows_backward(Type, const void* dy, const void* x, Parameter w, vo
 // Bytes of `between` that the row operations below need for this size; zero for all but giant rows.
 int64_t row_workspace(Type, int64_t rows, int64_t columns);
 
-Failure softmax(Type, bool logarithm, const void* x, void* y, void* between, int64_t rows,
-                int64_t columns, const Device&);
-Failure softmax_backward(Type, bool logarithm, const void* dy, const void* y, void* dx, void* between,
-                         int64_t rows, int64_t columns, const Device&);
+// A mask over rows, broadcast: the element of row (i, j, k) and column c, with k < size[2] and so on, is
+// p[i stride[0] + j stride[1] + k stride[2] + c].
+struct RowMask {
+  enum Kind { none, keep, add, add_real };  // keep: bytes, zero where an element counts as -inf
+  Kind kind = none;
+  const void* p = nullptr;  // for add of the elements' type, for add_real real
+  int64_t size[3] = {1, 1, 1}, stride[3] = {0, 0, 0};
+};
+
+// Softmax of scale x (+ mask), or its logarithm.
+Failure softmax(Type, bool logarithm, double scale, const RowMask&, const void* x, void* y, void* between,
+                int64_t rows, int64_t columns, const Device&);
+// With `masked` no gradient reaches where the logarithm is -inf.
+Failure softmax_backward(Type, bool logarithm, double scale, bool masked, const void* dy, const void* y,
+                         void* dx, void* between, int64_t rows, int64_t columns, const Device&);
 
 // As benchbench::RowNorm, with parameters of either type.
 struct RowNormForward {
@@ -144,5 +160,64 @@ Failure plane_norm_backward(Type, const BatchNormGradient&, const Device&);
 int64_t pixel_workspace(const BatchNormShape&, const Device&);
 Failure pixel_norm(Type, const BatchNormForward&, void* between, const Device&);
 Failure pixel_norm_backward(Type, const BatchNormGradient&, void* between, const Device&);
+
+// Group norm: (batch, channels, area) as planes or as pixels, as batch norm; instance norm has as many
+// groups as channels.
+struct GroupNormShape {
+  int64_t batch, channels, groups, area;
+  constexpr int64_t planes() const { return channels / groups; }  // of a group
+  constexpr int64_t rows() const { return batch * groups; }
+  constexpr bool empty() const { return !batch || !channels || !area; }
+};
+
+// Mean, variance (biased) and rstd (real) are written, one a sample and group.
+struct GroupNormForward {
+  GroupNormShape shape;
+  double eps;
+  const void* x;
+  Parameter w, b;
+  void* y;
+  double *mean, *variance;
+  void* rstd;
+};
+
+// `dw` and `db` (`real` or of the type, written) may both be null: then there is one launch, else two.
+struct GroupNormGradient {
+  GroupNormShape shape;
+  const void *dy, *x;
+  Parameter w;
+  const double* mean;
+  const void* rstd;
+  void *dx, *dw, *db;
+  bool real;
+};
+
+// `between` is memory of group_workspace() bytes, `partial` of twice group_partial_rows() rows of a real
+// for each channel.
+int64_t group_workspace(Type, const GroupNormShape&);
+Failure group_planes(Type, const GroupNormForward&, void* between, const Device&);
+int64_t group_partial_rows(Type, const GroupNormShape&, bool pixels, const Device&);
+Failure group_planes_backward(Type, const GroupNormGradient&, void* partial, const Device&);
+
+// Pixels of groups that are too wide for a block's tables must be made planes first.
+bool group_pixels_fit(const GroupNormShape&);
+Failure group_pixels(Type, const GroupNormForward&, const Device&);
+Failure group_pixels_backward(Type, const GroupNormGradient&, void* partial, const Device&);
+
+// Local response norm: x / s^beta with s = k + scale (sum of x^2 over the channels from `before` before to
+// `after` after), and its gradient, as benchbench::ResponseNorm. (batch, channels, area) as planes, or
+// (batch area, channels) as pixels.
+struct ResponseNormShape {
+  int64_t batch, channels, area;
+  bool pixels;
+};
+struct ResponseWindow {
+  int64_t before, after;
+  double scale, beta, k;
+};
+Failure response_norm(Type, const ResponseNormShape&, const ResponseWindow&, const void* x, void* y,
+                      const Device&);
+Failure response_norm_backward(Type, const ResponseNormShape&, const ResponseWindow&, const void* dy,
+                               const void* x, void* dx, const Device&);
 
 }  // namespace benchbench::cuda

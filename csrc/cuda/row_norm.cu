@@ -1,11 +1,9 @@
 // Layer norm and RMS norm forward, on the row engine (rows.h), with a residual and parameters.
 //
 // Phases: read x (and the residual: add, round, write the sum), sum, squared deviations, write.
-// Bytes: 2ne; with a residual 4ne. A row is measured in two passes over the registers: the mean m in
-// float, then the sums of x - m and of its square, which correct both the mean and the square for m's
-// rounding. Statistics of tiles are merged in double with their counts (Chan, Golub & LeVeque 1979).
-// The mean is kept as a double: beside a large one, a float would lose what the backward needs.
-#include "cuda/rows.h"
+// Bytes: 2ne; with a residual 4ne. See row_moments.h for the arithmetic. The mean is kept as a double:
+// beside a large one, a float would lose what the backward needs.
+#include "cuda/row_moments.h"
 
 namespace benchbench::cuda {
 namespace {
@@ -16,6 +14,7 @@ struct RowNormOp {
   using R = Real<T>;
   using P = Place<T, WHOLE>;
   static constexpr int REDUCED = 1, W = WIDTH<T>;
+  static constexpr unsigned LARGEST = 1024;
 
   const T *x, *residual;
   Parameter w, b;
@@ -52,20 +51,7 @@ struct RowNormOp {
       each(place, v[0], [&](int, int, R e) { squares += e * e; });
       return {static_cast<double>(team.sum(squares)), 0};
     } else {
-      R total = 0;
-      each(place, v[0], [&](int, int, R e) { total += e; });
-      const R inverse = R(1) / static_cast<R>(larger(n, int64_t(1)));
-      const R m = team.sum(total) * inverse;
-      R rest = 0, squares = 0;
-      each(place, v[0], [&](int, int, R e) {
-        const R d = e - m;
-        rest += d;
-        squares += d * d;
-      });
-      team.sums(rest, squares);
-      const R step = rest * inverse;
-      return {static_cast<double>(m) + static_cast<double>(step),
-              static_cast<double>(larger(squares - rest * step, R(0)))};
+      return tile_moments(team, place, v[0], n);
     }
   }
 
@@ -76,19 +62,7 @@ struct RowNormOp {
       for (int64_t i = team.lane(); i < tiles; i += team.size()) squares += m[i].a;
       return {team.sum(squares), 0};
     } else {
-      const double base = m[0].a;
-      double rest = 0, squares = 0;
-      for (int64_t i = team.lane(); i < tiles; i += team.size()) {
-        const int64_t left = n - i * size;
-        const auto count = static_cast<double>(left < 0 ? 0 : smaller(left, size));
-        const double d = m[i].a - base;
-        rest += count * d;
-        squares += m[i].b + count * d * d;
-      }
-      team.sums(rest, squares);
-      const double step = rest / static_cast<double>(n);
-      const double deviations = squares - rest * step;
-      return {base + step, deviations < 0 ? 0 : deviations};
+      return row_moments(team, m, tiles, size, n);
     }
   }
 

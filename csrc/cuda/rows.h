@@ -17,7 +17,8 @@
 // (WHOLE is false) are read element by element, neighbouring lanes neighbouring elements; that is as
 // many bytes in W times as many instructions.
 //
-// An operation has: T; REDUCED, the inputs that it keeps (1 or 2); and, of a row's tile in registers,
+// An operation has: T; REDUCED, the inputs that it keeps (1 or 2); LARGEST, the threads of a block for
+// which its registers suffice; and, of a row's tile in registers,
 //   load(row, at, tile)       fill it (and write what depends on the input alone)
 //   measure(team, tile, n)    what is known of it, as a Measure
 //   merge(team, measures, tiles, size, n)   the same of the whole row
@@ -135,10 +136,10 @@ __global__ void __launch_bounds__(LANE_THREADS) rows_by_lanes(Op op, int64_t row
 constexpr unsigned CLUSTER = 8;  // blocks, at most
 constexpr unsigned ROW_SHARED = Block::BYTES + CLUSTER * sizeof(Measure);
 
-// Threads of a block, at most: as many as the registers allow without spilling.
+// Threads of a block, at most; element by element, and in double, more registers are needed.
 template <class Op, bool WHOLE>
 constexpr unsigned MOST =
-    !WHOLE || sizeof(typename Op::T) == 8 ? 256 : Op::REDUCED == 1 ? 1024 : 512;
+    !WHOLE || sizeof(typename Op::T) == 8 ? 256 : Op::LARGEST;
 constexpr unsigned LEAST_MOST = 256;
 
 // Blocks of 256 that a processor should hold: with the number the compiler spends registers on them, and

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "cuda/kernels.h"
+#include "cuda/support/quotient.h"
 
 using namespace benchbench;
 using namespace benchbench::cuda;
@@ -24,9 +25,9 @@ Type type(int t) { return static_cast<Type>(t); }
 
 extern "C" {
 
-// `major` of the compute capability: clusters from 9 on.
-void set_device(int processors, int major, int cooperative) {
-  device = {nullptr, processors, major, cooperative != 0};
+// `major` of the compute capability: clusters from 9 on; `shared` bytes that a block may have.
+void set_device(int processors, int major, int cooperative, int shared) {
+  device = {nullptr, processors, major, cooperative != 0, shared};
 }
 
 const char* run_unary(int op, int t, const void* x, void* y, int64_t n) {
@@ -81,11 +82,37 @@ int64_t workspace(int t, int64_t rows, int64_t columns) {
 }
 const char* run_softmax(int t, int logarithm, const void* x, void* y, void* between, int64_t rows,
                         int64_t columns) {
-  return told(softmax(type(t), logarithm != 0, x, y, between, rows, columns, device));
+  return told(softmax(type(t), logarithm != 0, 1, {}, x, y, between, rows, columns, device));
 }
 const char* run_softmax_backward(int t, int logarithm, const void* dy, const void* y, void* dx,
                                  void* between, int64_t rows, int64_t columns) {
-  return told(softmax_backward(type(t), logarithm != 0, dy, y, dx, between, rows, columns, device));
+  return told(
+      softmax_backward(type(t), logarithm != 0, 1, false, dy, y, dx, between, rows, columns, device));
+}
+// The mask of rows (i, j, k) with the sizes and strides of i, j and k; `kind` as in RowMask.
+const char* run_masked_softmax(int t, int logarithm, double scale, int kind, const void* mask,
+                               const int64_t* sizes, const int64_t* strides, const void* x, void* y,
+                               void* between, int64_t rows, int64_t columns) {
+  RowMask m;
+  m.kind = static_cast<RowMask::Kind>(kind);
+  m.p = mask;
+  for (int i = 0; i < 3; ++i) {
+    m.size[i] = sizes[i];
+    m.stride[i] = strides[i];
+  }
+  return told(softmax(type(t), logarithm != 0, scale, m, x, y, between, rows, columns, device));
+}
+const char* run_masked_softmax_backward(int t, int logarithm, double scale, const void* dy, const void* y,
+                                        void* dx, void* between, int64_t rows, int64_t columns) {
+  return told(
+      softmax_backward(type(t), logarithm != 0, scale, true, dy, y, dx, between, rows, columns, device));
+}
+const char* run_packed(int op, int t, const void* x, void* y, int64_t rows, int64_t columns) {
+  return told(packed(activation(op), type(t), x, y, rows, columns, device));
+}
+const char* run_packed_backward(int op, int t, const void* dy, const void* x, void* dx, int64_t rows,
+                                int64_t columns) {
+  return told(packed_backward(activation(op), type(t), dy, x, dx, rows, columns, device));
 }
 const char* run_row_norm(int t, int rms, int64_t rows, int64_t columns, double eps, const void* x,
                          const void* residual, const void* w, int w_real, const void* b, int b_real,
@@ -129,5 +156,45 @@ const char* run_batch_norm_backward(int t, int pixels, int training, int relu, i
   return told(pixels ? pixel_norm_backward(type(t), k, between, device)
                      : plane_norm_backward(type(t), k, device));
 }
+
+int64_t group_bytes(int t, int64_t batch, int64_t channels, int64_t groups, int64_t area) {
+  return group_workspace(type(t), {batch, channels, groups, area});
+}
+const char* run_group_norm(int t, int pixels, int64_t batch, int64_t channels, int64_t groups, int64_t area,
+                           double eps, const void* x, const void* w, const void* b, int real, void* y,
+                           double* mean, double* variance, void* rstd, void* between) {
+  const bool r = real != 0;
+  const GroupNormForward k{{batch, channels, groups, area}, eps, x, {w, r}, {b, r}, y, mean, variance, rstd};
+  return told(pixels ? group_pixels(type(t), k, device) : group_planes(type(t), k, between, device));
+}
+int64_t group_rows(int t, int pixels, int64_t batch, int64_t channels, int64_t groups, int64_t area) {
+  return group_partial_rows(type(t), {batch, channels, groups, area}, pixels != 0, device);
+}
+const char* run_group_norm_backward(int t, int pixels, int64_t batch, int64_t channels, int64_t groups,
+                                    int64_t area, const void* dy, const void* x, const void* w, int real,
+                                    const double* mean, const void* rstd, void* dx, void* dw, void* db,
+                                    void* partial) {
+  const bool r = real != 0;
+  const GroupNormGradient k{{batch, channels, groups, area}, dy, x, {w, r}, mean, rstd, dx, dw, db, r};
+  return told(pixels ? group_pixels_backward(type(t), k, partial, device)
+                     : group_planes_backward(type(t), k, partial, device));
+}
+int group_fits(int64_t channels, int64_t groups) { return group_pixels_fit({1, channels, groups, 1}); }
+
+const char* run_response_norm(int t, int pixels, int64_t batch, int64_t channels, int64_t area,
+                              int64_t size, double alpha, double beta, double k, const void* x, void* y) {
+  return told(response_norm(type(t), {batch, channels, area, pixels != 0},
+                            {size / 2, (size - 1) / 2, alpha / static_cast<double>(size), beta, k}, x, y,
+                            device));
+}
+const char* run_response_norm_backward(int t, int pixels, int64_t batch, int64_t channels, int64_t area,
+                                       int64_t size, double alpha, double beta, double k, const void* dy,
+                                       const void* x, void* dx) {
+  return told(response_norm_backward(type(t), {batch, channels, area, pixels != 0},
+                                     {size / 2, (size - 1) / 2, alpha / static_cast<double>(size), beta, k},
+                                     dy, x, dx, device));
+}
+
+int64_t quotient(int64_t n, int64_t by, int64_t most) { return Quotient(by, most)(n); }
 
 }  // extern "C"

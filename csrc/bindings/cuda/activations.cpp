@@ -1,6 +1,6 @@
 // Activations, biased and gated activations, softmax: the CUDA functions of the operators that
-// bindings/activations.cpp declares.
-#include "bindings/activations.h"
+// bindings/activations.cpp, curves.cpp and transformer.cpp declare.
+#include "bindings/transformer.h"
 
 #include <torch/library.h>
 
@@ -154,23 +154,21 @@ struct RowsOf {
       : columns(x.dim() ? x.size(-1) : 1), count(columns ? x.numel() / columns : 0) {}
 };
 
-template <bool LOG>
-Tensor softmax(const Tensor& input) {
-  const char* const name = LOG ? "log_softmax" : "softmax";
-  const Type type = type_of(name, input);
-  const Tensor x = input.contiguous();
+// Softmax with or without scale and mask, under its name.
+Tensor softmax_of(const char* name, bool logarithm, double scale, const cuda::RowMask& mask,
+                  const Tensor& x) {
+  const Type type = type_of(name, x);
   Tensor y = at::empty_like(x);
   const RowsOf rows(x);
   const Here here(x);
   const Tensor between = workspace(x, cuda::row_workspace(type, rows.count, rows.columns));
-  check_launch(name, cuda::softmax(type, LOG, pointer(x), raw(y), memory(between), rows.count,
-                                   rows.columns, here));
+  check_launch(name, cuda::softmax(type, logarithm, scale, mask, pointer(x), raw(y), memory(between),
+                                   rows.count, rows.columns, here));
   return y;
 }
 
-template <bool LOG>
-Tensor softmax_backward(const Tensor& grad, const Tensor& output) {
-  const char* const name = LOG ? "log_softmax" : "softmax";
+Tensor softmax_gradient(const char* name, bool logarithm, double scale, bool masked, const Tensor& grad,
+                        const Tensor& output) {
   check_same_shape(name, "the gradient", output, grad);
   const Type type = type_of(name, output);
   const Tensor y = output.contiguous(), dy = grad.contiguous();
@@ -178,8 +176,65 @@ Tensor softmax_backward(const Tensor& grad, const Tensor& output) {
   const RowsOf rows(y);
   const Here here(y);
   const Tensor between = workspace(y, cuda::row_workspace(type, rows.count, rows.columns));
-  check_launch(name, cuda::softmax_backward(type, LOG, pointer(dy), pointer(y), raw(dx),
-                                            memory(between), rows.count, rows.columns, here));
+  check_launch(name, cuda::softmax_backward(type, logarithm, scale, masked, pointer(dy), pointer(y),
+                                            raw(dx), memory(between), rows.count, rows.columns, here));
+  return dx;
+}
+
+template <bool LOG>
+Tensor softmax(const Tensor& input) {
+  return softmax_of(LOG ? "log_softmax" : "softmax", LOG, 1, {}, input.contiguous());
+}
+
+template <bool LOG>
+Tensor softmax_backward(const Tensor& grad, const Tensor& output) {
+  return softmax_gradient(LOG ? "log_softmax" : "softmax", LOG, 1, false, grad, output);
+}
+
+Tensor masked_softmax(const Tensor& input, const OptionalTensor& mask, double scale, bool logarithm) {
+  check_mask(input, mask);
+  const Tensor x = input.contiguous();
+  const MaskView view(mask, x);
+  cuda::RowMask rows;
+  if (mask.has_value()) {
+    rows.kind = mask->scalar_type() == at::kBool             ? cuda::RowMask::keep
+                : mask->scalar_type() == input.scalar_type() ? cuda::RowMask::add
+                                                             : cuda::RowMask::add_real;
+    rows.p = pointer(view.kept);
+    for (int i = 0; i < 3; ++i) {
+      rows.size[i] = view.size[i];
+      rows.stride[i] = view.stride[i];
+    }
+  }
+  return softmax_of("masked_softmax", logarithm, scale, rows, x);
+}
+
+Tensor masked_softmax_backward(const Tensor& grad, const Tensor& output, double scale, bool logarithm) {
+  return softmax_gradient("masked_softmax", logarithm, scale, true, grad, output);
+}
+
+Tensor packed_gate(const Tensor& input, int64_t kind) {
+  const Activation op = gate_of(kind);
+  check_packed(input);
+  const Type type = type_of("packed_gate", input);
+  const Tensor x = input.contiguous();
+  Tensor y = at::empty_symint(packed_sizes(x), x.options());
+  const Here here(x);
+  check_launch("packed_gate",
+               cuda::packed(op, type, pointer(x), raw(y), packed_rows(x), x.size(-1) / 2, here));
+  return y;
+}
+
+Tensor packed_gate_backward(const Tensor& grad, const Tensor& input, int64_t kind) {
+  const Activation op = gate_of(kind);
+  check_packed(input);
+  check_packed_gradient(input, grad);
+  const Type type = type_of("packed_gate", input);
+  const Tensor x = input.contiguous(), dy = grad.contiguous();
+  Tensor dx = at::empty_like(x);
+  const Here here(x);
+  check_launch("packed_gate", cuda::packed_backward(op, type, pointer(dy), pointer(x), raw(dx),
+                                                    packed_rows(x), x.size(-1) / 2, here));
   return dx;
 }
 
@@ -192,6 +247,10 @@ TORCH_LIBRARY_IMPL(benchbench, CUDA, m) {
   m.impl("curve_backward", &curve_backward);
   m.impl("prelu", &prelu);
   m.impl("prelu_backward", &prelu_backward);
+  m.impl("masked_softmax", &masked_softmax);
+  m.impl("masked_softmax_backward", &masked_softmax_backward);
+  m.impl("packed_gate", &packed_gate);
+  m.impl("packed_gate_backward", &packed_gate_backward);
 }
 
 }  // namespace benchbench

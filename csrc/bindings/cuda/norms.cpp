@@ -49,19 +49,20 @@ RowGradient norm_rows_backward(const Tensor& grad, const OptionalTensor& grad_su
   const GivenParameter w(weight, x);
   const int64_t columns = x.size(-1), rows = rows_of(x);
   const Tensor dx = at::empty_like(x);
-  const auto options = x.options().dtype(real_of(x));
-  const Tensor dw = at::empty({need_weight ? columns : 0}, options);
-  const Tensor db = at::empty({need_bias ? columns : 0}, options);
+  const at::ScalarType kind = gradient_type(weight, x);
+  const Tensor dw = at::empty({need_weight ? columns : 0}, x.options().dtype(kind));
+  const Tensor db = at::empty({need_bias ? columns : 0}, dw.options());
   const Here here(x);
   const Tensor partial = at::empty(
-      {need_weight || need_bias ? 2 : 0, cuda::gradient_partial_rows(rows, here), columns}, options);
+      {need_weight || need_bias ? 2 : 0, cuda::gradient_partial_rows(rows, here), columns},
+      x.options().dtype(real_of(x)));
   const Tensor between = workspace(x, cuda::row_workspace(type, rows, columns));
   check_launch("norm_rows",
                cuda::row_norm_backward(
                    type,
                    {rms, rows, columns, pointer(dy), pointer(x), pointer(ds), w.p,
                     rms ? nullptr : center.const_data_ptr<double>(), pointer(scale), raw(dx),
-                    raw_if(need_weight, dw), raw_if(need_bias, db), true},
+                    raw_if(need_weight, dw), raw_if(need_bias, db), kind == real_of(x)},
                    memory(partial), memory(between), here));
   return {dx, dw, db};
 }
@@ -129,7 +130,8 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
   const Layout l = layout_of(x);
   const Tensor dx = at::empty_like(x);
   const Tensor dr = need_residual ? at::empty_like(x) : at::empty({0}, x.options());
-  const Tensor dw = at::empty({need_parameters ? l.channels : 0}, inverse.options());
+  const at::ScalarType kind = gradient_type(weight, x);
+  const Tensor dw = at::empty({need_parameters ? l.channels : 0}, x.options().dtype(kind));
   const Tensor db = at::empty_like(dw);
   if (x.numel() == 0) {
     dw.zero_();
@@ -150,7 +152,7 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
                                   raw_if(need_residual, dr),
                                   raw_if(need_parameters, dw),
                                   raw_if(need_parameters, db),
-                                  true};
+                                  kind == real_of(x)};
   const Here here(x);
   if (!l.pixels) {
     check_launch("batch_norm", cuda::plane_norm_backward(type, k, here));

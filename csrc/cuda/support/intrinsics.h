@@ -39,6 +39,17 @@ __device__ __forceinline__ float reciprocal_fast(float x) {
 #endif
 }
 
+// 1 / sqrt(x) within 2 ulp.
+__device__ __forceinline__ float reciprocal_root_fast(float x) {
+#if BB_DEVICE
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return 1.0f / std::sqrt(x);
+#endif
+}
+
 // Square root, correctly rounded.
 __device__ __forceinline__ float sqrt_of(float x) { return sqrtf(x); }
 __device__ __forceinline__ double sqrt_of(double x) { return sqrt(x); }

@@ -134,6 +134,20 @@ __device__ __forceinline__ Words load_words_again(const T* p) {
 #endif
 }
 
+// The same of what this thread or its neighbours read again soon: the first level of the cache keeps it.
+template <class T>
+__device__ __forceinline__ Words load_words_near(const T* p) {
+  check_aligned(p);
+#if BB_DEVICE
+  const uint4 v = __ldg(reinterpret_cast<const uint4*>(p));
+  return {{v.x, v.y, v.z, v.w}};
+#else
+  Words v;
+  memcpy(&v, p, 16);
+  return v;
+#endif
+}
+
 // Element i of the vector, of which nothing was there before.
 __device__ __forceinline__ void put(Words& v, int i, bf16 e) {
   v.w[i / 2] |= uint32_t(e.bits) << (i % 2 * 16);
