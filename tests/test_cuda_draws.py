@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cuda_cases import TYPES, _word
+from cuda_cases import TYPES, word
 from host_kernels import CSRC, Executor, compile_library
 
 from benchbench import native
@@ -35,7 +35,7 @@ class Draws:
         function = self.executor.c[f"run_{name}"]
         function.restype = ctypes.c_char_p
         before = self.executor.launches
-        assert function(*map(_word, arguments)).decode() == ""
+        assert function(*map(word, arguments)).decode() == ""
         assert self.executor.launches - before == launches
 
     def empty(self, shape, dtype):

@@ -188,6 +188,7 @@ def test_the_sign_flip_test_is_exact(differences, p):
 def test_tuning_prints_four_rates_for_each_racer(monkeypatch, capsys):
     monkeypatch.setattr(tune, "SEEDS", 1)
     monkeypatch.setattr(tune, "RACERS", [SGD])
+    monkeypatch.setattr(tune, "PEERS", ())
     tune.main(["digits-logistic"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4

@@ -174,7 +174,8 @@ def test_the_copy_goes_round_too():
     hot = roof.build(Work(bytes=MIB), "cpu", 1 << 40)
     cold = roof.build(Work(bytes=MIB), "cpu", 1 << 40, cold=5 * MIB)
     assert not hasattr(hot, "period") and cold.period == 5
-    assert cold() is not None
+    for _ in range(6):  # whichever way of copying is the fastest here: all must go round
+        cold()
 
 
 # The other roof, where arithmetic decides.
