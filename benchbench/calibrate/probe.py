@@ -14,6 +14,8 @@ from benchbench.plugins import LoaderOptions
 
 Record = Mapping[str, Any]
 FLOOR, HARNESS = 150e-9, 0.05
+PROCESSES = 3
+"""So that the median is of a process that is not the first, which compiles."""
 
 
 @dataclass(kw_only=True)
@@ -24,8 +26,9 @@ class Probe:
     """Seconds a call of each case's baseline."""
     contenders: dict[str, list[str]] = field(default_factory=dict)
     """Who was measured soundly in each case."""
-    harness: dict[str, float] = field(default_factory=dict)
-    """Seconds beyond warm-up and timed samples, by case."""
+    spent: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds beyond what contenders take to be built, warmed up and sampled, by case; of each
+    process."""
     floor: float = 0.0
     """Seconds of an empty call in a timed region."""
     environment: dict[str, Any] = field(default_factory=dict)
@@ -38,16 +41,24 @@ class Probe:
             self.environment = dict(record["environment"])
         elif kind == "event" and record.get("kind") == "case":
             phases = record["phases"]
-            spent = phases.get("timed", 0.0) + phases.get("warm-up", 0.0)
-            self.harness[record["case"]] = record["seconds"] - spent
+            own = sum(phases.get(name, 0.0) for name in ("build", "warm-up", "timed"))
+            self.spent.setdefault(record["case"], []).append(record["seconds"] - own)
         elif kind == "result" and record["status"] == "ok" and record["samples"]:
-            self.contenders.setdefault(record["case"], []).append(record["contender"])
+            sound = self.contenders.setdefault(record["case"], [])
+            if record["contender"] not in sound:
+                sound.append(record["contender"])
             if record["contender"] == record["baseline"]:
                 self.latencies[record["case"]] = statistics.median(record["samples"])
 
+    @property
+    def harness(self) -> dict[str, float]:
+        """The same of the typical process."""
+        return {case: statistics.median(spent) for case, spent in self.spent.items()}
+
     def lines(self) -> list[Line]:
         """The harness's own cost."""
-        short = [self.harness[c] for c, t in self.latencies.items() if t < 1e-3]
+        harness = self.harness
+        short = [harness[c] for c, t in self.latencies.items() if t < 1e-3]
         lines = [
             Line(
                 name="an empty Python call in a timed region",
@@ -77,7 +88,7 @@ def probe(
     options: LoaderOptions,
     tell: Callable[[Record], None],
 ) -> Probe:
-    """Run the cases once, shortly."""
+    """Run the cases shortly."""
     found = Probe()
 
     def keep(record: Record) -> None:
@@ -86,7 +97,7 @@ def probe(
 
     supervise.execute(
         planned,
-        settings=replace(settings, processes=1, budget=0.0),
+        settings=replace(settings, processes=PROCESSES, budget=0.0),
         engine=engine,
         options=options,
         emit=keep,

@@ -168,7 +168,7 @@ def _calibrate(
     from benchbench.calibrate.card import Card, make_lines
     from benchbench.calibrate.design import LONGEST, SHORTEST, chosen
     from benchbench.calibrate.load import neighbours
-    from benchbench.calibrate.probe import probe
+    from benchbench.calibrate.probe import PROCESSES, probe
     from benchbench.cli.progress import Progress
     from benchbench.records import to_json
 
@@ -177,7 +177,7 @@ def _calibrate(
     began, started = time.monotonic(), store.now()
     with neighbours(load) as cpus:
         click.echo(f"a short run over {len(planned)} cases ...", err=True)
-        progress = Progress(1)
+        progress = Progress(PROCESSES)
         try:
             found = probe(planned, settings, engine, options, progress.update)
         finally:
