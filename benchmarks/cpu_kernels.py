@@ -151,7 +151,9 @@ class Line:
 
         word = {None: "", True: "yes", False: "NO"}[self.met]
         spent = "-" if self.microseconds is None else f"{self.microseconds:.1f}"
-        errors = "-" if self.error is None else f"{self.error:.2g} / {self.eager_error:.2g}"
+        errors = " / ".join(
+            "-" if error is None else f"{error:.2g}" for error in (self.error, self.eager_error)
+        )
         tail = self.why if self.status == "ok" else self.status
         return (
             f"{self.op:<38} {self.direction:<8}{self.size:<7}{self.shape:<15}{self.dtype:<9}"
