@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import benchbench as bb
+from benchbench.case_run import TAIL_CALLS
 from benchbench.catalog import Description
 from benchbench.contract import Settings
 from benchbench.engines.local import LocalEngine
 from benchbench.plan import plan
 from benchbench.plugins import LoaderOptions
 from benchbench.records import result_from_json
-from benchbench.runner import TAIL_CALLS
 from benchbench.stats import summarise
 from benchbench.supervise import describe, execute
 from benchbench_plugins import scenarios

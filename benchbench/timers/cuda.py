@@ -60,7 +60,36 @@ class _Region:
     output: Any
 
 
-class CudaEventTimer:
+class CudaTimer:
+    """What timers of CUDA devices share. Torch is imported when a device is first asked for.
+
+    Args:
+        torch: a stand-in for torch, for tests.
+    """
+
+    unit = "s"
+
+    def __init__(self, torch: Any = None) -> None:
+        self._torch = torch
+
+    @property
+    def torch(self) -> Any:
+        """The module, or its stand-in."""
+        if self._torch is None:
+            import torch
+
+            self._torch = torch
+        return self._torch
+
+    def unavailable(self, device: str) -> str | None:
+        """Only CUDA devices, and only where torch finds one."""
+        if not is_cuda(device):
+            return f"it times CUDA devices, not {device}"
+        found = self.torch.cuda.is_available()
+        return None if found else f"torch finds no CUDA device here for {device}"
+
+
+class CudaEventTimer(CudaTimer):
     """CUDA events around the calls, on the current stream, with launches hidden.
 
     A sample is the GPU's time. Where the host cannot queue the calls ahead (one that waits for the
@@ -70,32 +99,17 @@ class CudaEventTimer:
 
     A sample is doubtful when the events and the host's clock contradict each other, when work went
     on after the end event, or when the GPU overtook a host that usually keeps ahead.
-
-    Args:
-        torch: a stand-in for torch, for tests.
     """
 
     name = "cuda-events"
-    unit = "s"
     doc = "CUDA events around calls that are queued ahead, checked against the host clock"
 
     def __init__(self, torch: Any = None) -> None:
-        self._torch = torch
+        super().__init__(torch)
         self._events: tuple[Any, Any, Any] | None = None
         self._rate = 0.0
         """Cycles of the idling kernel in a second."""
         self._paces: dict[int, _Pace] = {}
-
-    def unavailable(self, device: str) -> str | None:
-        """Only CUDA devices, and only where torch finds one."""
-        return no_device(self._module(), device) if is_cuda(device) else not_cuda(device)
-
-    def _module(self) -> Any:
-        if self._torch is None:
-            import torch
-
-            self._torch = torch
-        return self._torch
 
     def forget(self) -> None:
         """Whose calls were timed is gone; other thunks may get its place in memory."""
@@ -103,7 +117,7 @@ class CudaEventTimer:
 
     def sample(self, thunk: Thunk, calls: int) -> Sample:
         """Queue ``calls`` calls behind idling kernels; the time is the GPU's between events."""
-        cuda = self._module().cuda
+        cuda = self.torch.cuda
         pace = self._paces.setdefault(id(thunk), _Pace())
         was_open = pace.open
         cuda.synchronize()
@@ -199,7 +213,7 @@ class CudaEventTimer:
         return self._rate
 
 
-class CudaHostTimer:
+class CudaHostTimer(CudaTimer):
     """The host's clock from before the calls until the device is done: what a caller waits.
 
     For a service that answers one request after the other; it contains launches, copies and the
@@ -207,27 +221,12 @@ class CudaHostTimer:
     """
 
     name = "cuda-host"
-    unit = "s"
     host_clock = True
     doc = "perf_counter_ns around the calls and a synchronisation of the device"
 
-    def __init__(self, torch: Any = None) -> None:
-        self._torch = torch
-
-    def unavailable(self, device: str) -> str | None:
-        """Only CUDA devices, and only where torch finds one."""
-        return no_device(self._module(), device) if is_cuda(device) else not_cuda(device)
-
-    def _module(self) -> Any:
-        if self._torch is None:
-            import torch
-
-            self._torch = torch
-        return self._torch
-
     def sample(self, thunk: Thunk, calls: int) -> Sample:
         """Call ``thunk`` ``calls`` times, waiting for the device after each call."""
-        wait = self._module().cuda.synchronize
+        wait = self.torch.cuda.synchronize
         counter = repeat(None, calls - 1)
         wait()
         start = perf_counter_ns()
@@ -243,16 +242,6 @@ class CudaHostTimer:
 def is_cuda(device: str) -> bool:
     """True for ``cuda`` and ``cuda:1``."""
     return device.split(":")[0] == "cuda"
-
-
-def not_cuda(device: str) -> str:
-    """Why a timer of CUDA devices cannot time on another."""
-    return f"it times CUDA devices, not {device}"
-
-
-def no_device(torch: Any, device: str) -> str | None:
-    """Why nothing can be timed on a CUDA device, or None."""
-    return None if torch.cuda.is_available() else f"torch finds no CUDA device here for {device}"
 
 
 def _contradiction(regions: list[_Region]) -> str:

@@ -10,7 +10,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from benchbench.contract import Sample, Thunk
-from benchbench.timers.cuda import CudaEventTimer
+from benchbench.timers.cuda import CudaEventTimer, CudaTimer
 
 CAPTURED = 64
 """Most calls in a graph (more only where inputs rotate among more sets): launching a graph leaves
@@ -33,7 +33,7 @@ class _Captured:
     reason: str = ""
 
 
-class CudaGraphTimer:
+class CudaGraphTimer(CudaTimer):
     """CUDA graph replays between events: the kernels without their launches.
 
     What waits for the device, copies from pageable memory or draws from a generator of its own
@@ -47,19 +47,14 @@ class CudaGraphTimer:
     """
 
     name = "cuda-graph"
-    unit = "s"
     replays = True
     doc = "replays of a CUDA graph of the calls: kernels without their launches"
 
     def __init__(self, events: CudaEventTimer | None = None, torch: Any = None) -> None:
-        self._torch = torch
+        super().__init__(torch)
         self._events = CudaEventTimer(torch) if events is None else events
         self._graphs: dict[int, _Captured] = {}
         self._stream: Any = None
-
-    def unavailable(self, device: str) -> str | None:
-        """Only CUDA devices, and only where torch finds one."""
-        return self._events.unavailable(device)
 
     def forget(self) -> None:
         """Drop the graphs and the memory that they hold."""
@@ -101,11 +96,7 @@ class CudaGraphTimer:
         return max(period, 1 << (min(calls, CAPTURED).bit_length() - 1))
 
     def _capture(self, thunk: Thunk, calls: int) -> _Captured:
-        if self._torch is None:
-            import torch
-
-            self._torch = torch
-        cuda = self._torch.cuda
+        cuda = self.torch.cuda
         if self._stream is None:
             self._stream = cuda.Stream()
         side, current = self._stream, cuda.current_stream()
@@ -131,7 +122,7 @@ class CudaGraphTimer:
         """
         try:
             with cuda.stream(side):
-                _record(cuda.CUDAGraph(), lambda: self._torch.zeros(1, device="cuda"), 1)
+                _record(cuda.CUDAGraph(), lambda: self.torch.zeros(1, device="cuda"), 1)
         except Exception:
             self._stream = None  # a stream that cannot be mended is not used again
 
