@@ -380,9 +380,8 @@ def test_a_build_that_registers_operators_runs_in_a_process_of_its_own(gated, sl
     assert "two processes in turn" in report["mode"] and report["margin"] == 0.05
     (line,) = report["lines"]
     # Half as fast; on a machine with many neighbours not every process sees it.
-    assert line["word"] == "slower" or (
-        done.returncode == 4 and line["word"] == "inconclusive" and line["ratio"]["high"] > 1.3
-    )
+    assert line["word"] == "slower" or (done.returncode == 4 and line["word"] == "inconclusive")
+    assert line["ratio"]["high"] > 1.3
     assert line["processes"] == 9
     assert len(report["controls"]) == 2 and all(c["ratio"] for c in report["controls"])
 
