@@ -193,7 +193,7 @@ def test_what_does_not_fit_on_the_chip_is_read_again(kernels, layout, shape, dty
     # A small chip, so that a small problem does not fit.
     kernels.device(processors=2, major=major, shared=64 * 1024)
     problem = Problem(kernels, shape, dtype, layout, "add relu")
-    close(problem.forward()[0], problem.truth()[0], 16 + 2 * own(dtype))
+    close(problem.forward()[0], problem.truth()[0], 16 + own(dtype))
     dy = random(*shape, dtype=dtype, seed=9)
     found, expected = problem.backward(dy), problem.truth(dy)
     for ours, theirs in zip(found, [expected[i] for i in (0, 3, 1, 2)], strict=True):
