@@ -31,8 +31,8 @@ step() {  # step NAME SECONDS COMMAND...: run with a limit, keep the log, say ho
     status=$?
     case "$status" in
         0) echo "$name: fine, $((SECONDS - begun)) s" ;;
-        124 | 137) echo "$name: stopped after $limit s; what it has done is kept"; failed=1 ;;
-        *) echo "$name: failed with status $status after $((SECONDS - begun)) s: $out/$name.log"; failed=1 ;;
+        124 | 137) echo "$name: stopped after $limit s; what it has done is kept" ;;
+        *) echo "$name: failed with status $status after $((SECONDS - begun)) s: $out/$name.log" ;;
     esac | tee -a "$out/summary.txt"
     [ "$status" -eq 0 ] || failed=1
 }
