@@ -50,6 +50,7 @@ def test_auto_takes_the_first_timer_that_can():
         ("wall", "cuda", "a call on cuda returns before its work is done"),
         ("cuda-events", "cpu", "it times CUDA devices, not cpu"),
         ("auto", "xpu", "no timer can time on xpu: wall: "),
+        ("auto", "xpu", "cuda-events, cuda-graph, cuda-host: it times CUDA devices, not xpu; "),
     ],
 )
 def test_a_timer_that_cannot_is_refused_with_the_reason(name, device, words):

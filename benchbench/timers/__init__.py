@@ -61,4 +61,8 @@ def suited(timer: Timer, workload: Workload, asked: str, timers: Mapping[str, Ti
 
 
 def _reasons(timers: Iterable[Timer], device: str) -> str:
-    return "; ".join(f"{timer.name}: {timer.unavailable(device)}" for timer in timers)
+    """Why none can, those that share a reason together."""
+    names: dict[str | None, list[str]] = {}
+    for timer in timers:
+        names.setdefault(timer.unavailable(device), []).append(timer.name)
+    return "; ".join(f"{', '.join(who)}: {reason}" for reason, who in names.items())
