@@ -95,19 +95,28 @@ __device__ __forceinline__ Real<T> rounded(Real<T> x) {
   return widen(narrow(x, T{}));
 }
 
-// 16 bytes of global memory as they are; nothing is read again later, so the first level of the
-// cache keeps none of it.
-template <class T>
-__device__ __forceinline__ Words load_words(const T* p) {
+// 16 bytes of global memory as they are. The first level of the cache keeps them only where NEAR, which is
+// for what this thread or its neighbours read again soon.
+template <bool NEAR>
+__device__ __forceinline__ Words load_16(const void* p) {
   check_aligned(p);
 #if BB_DEVICE
-  const uint4 v = __ldcs(reinterpret_cast<const uint4*>(p));
+  const auto* const from = static_cast<const uint4*>(p);
+  const uint4 v = NEAR ? __ldg(from) : __ldcs(from);
   return {{v.x, v.y, v.z, v.w}};
 #else
   Words v;
   memcpy(&v, p, 16);
   return v;
 #endif
+}
+template <class T>
+__device__ __forceinline__ Words load_words(const T* p) {
+  return load_16<false>(p);
+}
+template <class T>
+__device__ __forceinline__ Words load_words_near(const T* p) {
+  return load_16<true>(p);
 }
 
 template <class T>
@@ -117,34 +126,6 @@ __device__ __forceinline__ void store_words(T* p, const Words& v) {
   *reinterpret_cast<uint4*>(p) = make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]);
 #else
   memcpy(p, &v, 16);
-#endif
-}
-
-// The same of what will be read again before it leaves the second level of the cache.
-template <class T>
-__device__ __forceinline__ Words load_words_again(const T* p) {
-  check_aligned(p);
-#if BB_DEVICE
-  const uint4 v = __ldcg(reinterpret_cast<const uint4*>(p));
-  return {{v.x, v.y, v.z, v.w}};
-#else
-  Words v;
-  memcpy(&v, p, 16);
-  return v;
-#endif
-}
-
-// The same of what this thread or its neighbours read again soon: the first level of the cache keeps it.
-template <class T>
-__device__ __forceinline__ Words load_words_near(const T* p) {
-  check_aligned(p);
-#if BB_DEVICE
-  const uint4 v = __ldg(reinterpret_cast<const uint4*>(p));
-  return {{v.x, v.y, v.z, v.w}};
-#else
-  Words v;
-  memcpy(&v, p, 16);
-  return v;
 #endif
 }
 
@@ -174,24 +155,13 @@ __device__ __forceinline__ void write_parameter(void* to, bool real, int64_t at,
 template <class T>
 __device__ __forceinline__ void parameters(const Parameter& from, int64_t at,
                                            Real<T> (&x)[WIDTH<T>]) {
-  const auto words = [](const void* p) {
-    check_aligned(p);
-    Words v;
-#if BB_DEVICE
-    const uint4 u = __ldg(static_cast<const uint4*>(p));
-    v = {{u.x, u.y, u.z, u.w}};
-#else
-    memcpy(&v, p, 16);
-#endif
-    return v;
-  };
   if (!from.real) {
-    widen(words(static_cast<const T*>(from.p) + at), x, T{});
+    widen(load_words_near(static_cast<const T*>(from.p) + at), x, T{});
     return;
   }
 #pragma unroll
   for (int i = 0; i < WIDTH<T>; i += WIDTH<Real<T>>) {
-    const Words v = words(static_cast<const Real<T>*>(from.p) + at + i);
+    const Words v = load_words_near(static_cast<const Real<T>*>(from.p) + at + i);
     memcpy(&x[i], &v, 16);
   }
 }
