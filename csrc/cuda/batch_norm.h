@@ -19,6 +19,26 @@ inline int64_t chip_of(const Device& device) {
   return smaller(int64_t(200) * 1024, int64_t(device.shared) - 27 * 1024);
 }
 
+// Threads for `wanted`, in whole warps, at most `most`.
+inline unsigned threads_for(int64_t wanted, unsigned most) {
+  return static_cast<unsigned>(smaller(larger((wanted + 31) / 32 * 32, int64_t(32)), int64_t(most)));
+}
+
+// Blocks for each of `items` that have so many units of `bytes`. Two blocks a processor hide each other's
+// barriers, so half of the memory each where that suffices; and as many blocks as keep all processors
+// busy, as long as each has work.
+inline unsigned cluster_for(int64_t items, int64_t units, int64_t bytes, unsigned threads,
+                            const Device& device) {
+  const int64_t half = chip_of(device) / 2;
+  const unsigned most = device.major >= 9 ? CLUSTER : 1;
+  unsigned blocks = 1;
+  while (blocks < most &&
+         (units / blocks * bytes > half || (items * blocks < 2 * device.processors &&
+                                            units / blocks > int64_t(2) * AHEAD * threads)))
+    blocks *= 2;
+  return blocks;
+}
+
 // A unit is a vector where the layout allows it, else one element; Kept is its place in shared memory,
 // for slot j of this thread.
 template <class T, bool WHOLE>
@@ -88,6 +108,46 @@ struct Moments {
     sum += count * step;
   }
 };
+
+// Moments of a thread's columns, each around its first element here, over `slots` units: that of slot j is
+// at from(j), and keep(j, v) is told of it.
+template <class T, bool WHOLE, class From, class Keep>
+__device__ __forceinline__ void column_moments(int64_t slots, From from, Keep keep,
+                                               Moments<Real<T>> (&m)[SPAN<T, WHOLE>]) {
+  using R = Real<T>;
+  constexpr int S = SPAN<T, WHOLE>;
+  Words base{};  // the first elements; as reals they would take more registers
+  R near[S];
+  for (int64_t j = 0; j < slots; j += AHEAD) {
+    Words v[AHEAD];
+#pragma unroll
+    for (int i = 0; i < AHEAD; ++i)
+      if (j + i < slots) load_span<T, WHOLE>(from(j + i), v[i]);
+    if (j == 0) base = v[0];
+    R e[S], sum[S] = {}, squares[S] = {};
+    widen_span<T, WHOLE>(base, near);
+#pragma unroll
+    for (int i = 0; i < AHEAD; ++i)
+      if (j + i < slots) {
+        keep(j + i, v[i]);
+        widen_span<T, WHOLE>(v[i], e);
+#pragma unroll
+        for (int l = 0; l < S; ++l) {
+          const R step = e[l] - near[l];
+          sum[l] += step;
+          squares[l] += step * step;
+        }
+      }
+#pragma unroll
+    for (int l = 0; l < S; ++l) {
+      m[l].sum += sum[l];
+      m[l].squares += squares[l];
+    }
+  }
+  widen_span<T, WHOLE>(base, near);
+#pragma unroll
+  for (int l = 0; l < S; ++l) m[l].base = near[l];
+}
 
 // slope, curve and rest from the channel's sums; `cross` is the sum of g (x - mean).
 template <class R>

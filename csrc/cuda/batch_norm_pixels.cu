@@ -68,42 +68,18 @@ __global__ void __launch_bounds__(THREADS) pixels(BatchNormForward k, Tiling t, 
     const Pixel<T, WHOLE> p(rows, channels, t, tile);
     if (t.measure) {
       Moments<R> m[S];
-      Words base{};  // this thread's first elements
-      for (int64_t j = 0; j < p.slots; j += AHEAD) {
-        Words v[AHEAD];
-#pragma unroll
-        for (int i = 0; i < AHEAD; ++i)
-          if (j + i < p.slots) load_span<T, WHOLE>(x + p.row(j + i) * channels + p.column, v[i]);
-        if (j == 0) base = v[0];
-        R e[S], near[S], sum[S] = {}, squares[S] = {};
-        widen_span<T, WHOLE>(base, near);
-#pragma unroll
-        for (int i = 0; i < AHEAD; ++i)
-          if (j + i < p.slots) {
-            if (j + i < t.kept) kept.put(j + i, v[i]);
-            widen_span<T, WHOLE>(v[i], e);
-#pragma unroll
-            for (int l = 0; l < S; ++l) {
-              const R step = e[l] - near[l];
-              sum[l] += step;
-              squares[l] += step * step;
-            }
-          }
-#pragma unroll
-        for (int l = 0; l < S; ++l) {
-          m[l].sum += sum[l];
-          m[l].squares += squares[l];
-        }
-      }
+      column_moments<T, WHOLE>(
+          p.slots, [&](int64_t j) { return x + p.row(j) * channels + p.column; },
+          [&](int64_t j, const Words& v) {
+            if (j < t.kept) kept.put(j, v);
+          },
+          m);
       const int64_t mine = rows_of_block(blockIdx.x, rows, t.per_block);
-      R near[S];
-      widen_span<T, WHOLE>(base, near);
 #pragma unroll
       for (int l = 0; l < S; ++l) {
         // Relative to the first element of the channel, which all threads know.
         const bool there = p.column < channels;
         const double first = there ? static_cast<double>(widen(x[p.column + l])) : 0;
-        m[l].base = near[l];
         m[l].move_to(first, static_cast<double>(p.slots));
         add_down(shared, t.across, m[l].sum, m[l].squares);
         if (threadIdx.x < t.across && there) {

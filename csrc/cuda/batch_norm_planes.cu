@@ -116,9 +116,7 @@ __global__ void __launch_bounds__(THREADS) planes(BatchNormForward k, Division d
   }
   // All relative to the first element of the channel, in double.
   const double base = static_cast<double>(widen(x[channel * k.shape.area]));
-  const int64_t mine = smaller(d.units - rank * d.per_block, d.per_block) - threadIdx.x;
-  const int64_t seen = mine <= 0 ? 0 : (mine + blockDim.x - 1) / blockDim.x * S;
-  m.move_to(base, static_cast<double>(seen));
+  m.move_to(base, static_cast<double>(slots * S));
   if (tiles > 1) cluster_barrier();  // their shared memory exists
   team.sums(m.sum, m.squares);
   cluster_sums(shared, m.sum, m.squares);
@@ -334,19 +332,10 @@ Shape divide(const BatchNormShape& s, int arrays, const Device& device, Division
   const int64_t bytes = Kept<T, WHOLE>::BYTES * arrays, chip = chip_of(device), half = chip / 2;
   d.units = s.batch * s.area / S;
   Shape shape;
-  const unsigned most = device.major >= 9 ? CLUSTER : 1;
-  unsigned tiles = 1;
-  // Two blocks a processor hide each other's barriers, so half of the memory each where that suffices;
-  // and as many blocks as keep all processors busy, as long as each has work.
-  while (tiles < most && (d.units / tiles * bytes > half ||
-                          (s.channels * tiles < 2 * device.processors &&
-                           d.units / tiles > int64_t(2) * AHEAD * THREADS)))
-    tiles *= 2;
-  d.per_block = (d.units + tiles - 1) / tiles;
-  const int64_t wanted = (d.per_block + AHEAD - 1) / AHEAD;
-  shape.threads = static_cast<unsigned>(smaller(larger((wanted + 31) / 32 * 32, int64_t(32)),
-                                                int64_t(THREADS)));
-  const int64_t slots = (d.per_block + shape.threads - 1) / shape.threads;
+  const unsigned tiles = cluster_for(s.channels, d.units, bytes, THREADS, device);
+  d.per_block = divided_up(d.units, tiles);
+  shape.threads = threads_for(divided_up(d.per_block, AHEAD), THREADS);
+  const int64_t slots = divided_up(d.per_block, shape.threads);
   const int64_t memory = d.per_block * bytes <= half ? half : chip;
   d.kept = static_cast<unsigned>(smaller(slots, memory / (shape.threads * bytes)));
   shape.shared = ROW_SHARED + static_cast<unsigned>(d.kept * shape.threads * bytes);
@@ -375,8 +364,7 @@ Failure plane_norm(Type type, const BatchNormForward& k, const Device& device) {
       d.per_block = larger(int64_t(4) * AHEAD * THREADS, (d.units + 65534) / 65535);
       d.kept = 0;
       Shape shape;
-      shape.threads = static_cast<unsigned>(
-          smaller(larger((d.units / AHEAD + 31) / 32 * 32, int64_t(32)), int64_t(THREADS)));
+      shape.threads = threads_for(d.units / AHEAD, THREADS);
       shape.blocks = static_cast<uint64_t>(s.channels);
       shape.rows = static_cast<unsigned>((d.units + d.per_block - 1) / d.per_block);
       return launch("batch_norm", planes_evaluation<T, WHOLE>, shape, device, k, d);

@@ -5,11 +5,6 @@
 
 namespace benchbench::cuda {
 
-// Threads for `wanted`, in whole warps, at most `most`.
-inline unsigned threads_for(int64_t wanted, unsigned most) {
-  return static_cast<unsigned>(smaller(larger((wanted + 31) / 32 * 32, int64_t(32)), int64_t(most)));
-}
-
 // slope, curve and rest of dx = slope g + curve (x - center) + rest, where g sums to `sum` over the group
 // and g (x - mean) to `cross`, both weighted; the slope is that of weight 1.
 template <class R>
@@ -20,8 +15,6 @@ __device__ __forceinline__ Slope<R> group_slope(double sum, double cross, double
   const double beside = mean - static_cast<double>(static_cast<R>(mean));  // what the center lacks of it
   return {rstd, static_cast<R>(curve), static_cast<R>(-inverse * sum / count - curve * beside)};
 }
-
-inline int64_t rounded_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Of group_pixels_backward().
 int64_t pixel_partial_rows(Type, const GroupNormShape&, const Device&);

@@ -217,7 +217,7 @@ Shape cut(const GroupNormShape& g, int span_, int bytes, const Device& device, S
   const int64_t planes = g.planes(), chip = chip_of(device), half = chip / 2;
   s = {};
   s.area_units = g.area / span_;
-  const int64_t units = planes * s.area_units, wanted = rounded_up(units, AHEAD);
+  const int64_t units = planes * s.area_units, wanted = divided_up(units, AHEAD);
   Shape shape;
   s.lanes = power_below(larger(s.area_units / AT_ONCE, int64_t(1)));
   if (wanted <= 32) {
@@ -225,16 +225,10 @@ Shape cut(const GroupNormShape& g, int span_, int bytes, const Device& device, S
     while (s.span < wanted) s.span *= 2;
     s.lanes = smaller(s.lanes, s.span);
     shape.threads = SMALL_THREADS;
-    shape.blocks = static_cast<uint64_t>(rounded_up(g.rows(), SMALL_THREADS / s.span));
+    shape.blocks = static_cast<uint64_t>(divided_up(g.rows(), SMALL_THREADS / s.span));
   } else {
-    const unsigned most = device.major >= 9 ? CLUSTER : 1;
-    unsigned tiles = 1;
-    // As in batch_norm_planes.cu: half of the memory where that suffices, and work for all processors.
-    while (tiles < most && (units / tiles * bytes > half ||
-                            (g.rows() * tiles < 2 * device.processors &&
-                             units / tiles > int64_t(2) * AHEAD * THREADS)))
-      tiles *= 2;
-    shape.threads = threads_for(rounded_up(wanted, tiles), THREADS);
+    const unsigned tiles = cluster_for(g.rows(), units, bytes, THREADS, device);
+    shape.threads = threads_for(divided_up(wanted, tiles), THREADS);
     shape.cluster = tiles;
     shape.blocks = static_cast<uint64_t>(g.rows()) * tiles;
   }
@@ -246,8 +240,8 @@ Shape cut(const GroupNormShape& g, int span_, int bytes, const Device& device, S
   for (int64_t visits = s.span ? 0 : 4; visits >= 0; --visits) {
     const int64_t finest = larger(s.area_units / s.lanes, int64_t(1));
     const int64_t parts = larger(smaller(visits * teams / planes, finest), int64_t(1));
-    const int64_t part = rounded_up(s.area_units, parts), each = rounded_up(part, s.lanes);
-    const int64_t turns = rounded_up(planes * parts, teams);
+    const int64_t part = divided_up(s.area_units, parts), each = divided_up(part, s.lanes);
+    const int64_t turns = divided_up(planes * parts, teams);
     if (turns * (each + 1) > least) continue;
     least = turns * (each + 1);
     s.parts = parts;

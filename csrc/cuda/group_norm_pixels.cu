@@ -131,43 +131,16 @@ __global__ void __launch_bounds__(THREADS, 1) group_pixels_forward(GroupNormForw
   for (int64_t chunk = 0; chunk < t.chunks; ++chunk) {
     const Down<T, WHOLE> d(tile, t, chunk);
     Moments<R> m[S];
-    Words base{};  // this thread's first elements
-    R near[S];
-    for (int64_t j = 0; j < d.slots; j += AHEAD) {
-      Words v[AHEAD];
-#pragma unroll
-      for (int i = 0; i < AHEAD; ++i)
-        if (j + i < d.slots)
-          load_span<T, WHOLE>(x + (d.begin + (j + i) * d.step) * channels + d.local, v[i]);
-      if (j == 0) base = v[0];
-      R e[S], sum[S] = {}, squares[S] = {};
-      widen_span<T, WHOLE>(base, near);
-#pragma unroll
-      for (int i = 0; i < AHEAD; ++i)
-        if (j + i < d.slots) {
-          const int64_t slot = chunk * t.each + j + i;
-          if (slot < t.kept) kept.put(slot, v[i]);
-          widen_span<T, WHOLE>(v[i], e);
-#pragma unroll
-          for (int l = 0; l < S; ++l) {
-            const R step = e[l] - near[l];
-            sum[l] += step;
-            squares[l] += step * step;
-          }
-        }
-#pragma unroll
-      for (int l = 0; l < S; ++l) {
-        m[l].sum += sum[l];
-        m[l].squares += squares[l];
-      }
-    }
-    widen_span<T, WHOLE>(base, near);
+    column_moments<T, WHOLE>(
+        d.slots, [&](int64_t j) { return x + (d.begin + j * d.step) * channels + d.local; },
+        [&](int64_t j, const Words& v) {
+          const int64_t slot = chunk * t.each + j;
+          if (slot < t.kept) kept.put(slot, v);
+        },
+        m);
 #pragma unroll
     for (int l = 0; l < S; ++l) {
-      if (d.slots) {
-        m[l].base = near[l];
-        m[l].move_to(base_of(d.local + l), static_cast<double>(d.slots));
-      }
+      if (d.slots) m[l].move_to(base_of(d.local + l), static_cast<double>(d.slots));
       add_down(tile.down, t.across, m[l].sum, m[l].squares);
       if (threadIdx.x < t.across && d.local < tile.width)
         tile.sums[d.local + l] = {m[l].sum, m[l].squares};
@@ -355,23 +328,19 @@ Shape divide(const GroupNormShape& s, int arrays, const Device& device, Tiling& 
   constexpr int S = SPAN<T, WHOLE>;
   const int64_t bytes = Kept<T, WHOLE>::BYTES * arrays;
   t.wide = tile_width(s, WIDTH<T>);
-  t.tiles = rounded_up(s.channels, t.wide);
+  t.tiles = divided_up(s.channels, t.wide);
   const int64_t units = t.wide / S;
   t.across = static_cast<unsigned>(smaller(units, int64_t(THREADS)));
-  t.chunks = rounded_up(units, t.across);
+  t.chunks = divided_up(units, t.across);
   Shape shape;
-  const unsigned most = device.major >= 9 ? CLUSTER : 1;
   const int64_t items = s.batch * t.tiles, half = chip_of(device) / 2;
-  unsigned blocks = 1;
-  while (blocks < most &&
-         (s.area * units / blocks * bytes > half ||
-          (items * blocks < 2 * device.processors && s.area * units / blocks > int64_t(2) * AHEAD * THREADS)))
-    blocks *= 2;
-  t.per_block = rounded_up(s.area, blocks);
+  const unsigned blocks = cluster_for(items, s.area * units, bytes, THREADS, device);
+  t.per_block = divided_up(s.area, blocks);
   // As many rows below each other as give each thread AHEAD of them.
-  const int64_t below = larger(smaller(rounded_up(t.per_block, AHEAD), int64_t(THREADS / t.across)), int64_t(1));
+  const int64_t most = THREADS / t.across;
+  const int64_t below = larger(smaller(divided_up(t.per_block, AHEAD), most), int64_t(1));
   shape.threads = threads_for(below * t.across, THREADS);
-  t.each = rounded_up(t.per_block, shape.threads / t.across);
+  t.each = divided_up(t.per_block, shape.threads / t.across);
   const int64_t front = t.kept_at(shape.threads, s.planes(), sizeof(Real<T>));
   const int64_t slots = t.chunks * t.each, all = slots * shape.threads * bytes;
   const int64_t memory = larger((all <= half ? half : int64_t(device.shared)) - front, int64_t(0));

@@ -33,5 +33,6 @@ template <class T>
 __host__ __device__ constexpr T larger(T a, T b) {
   return a < b ? b : a;
 }
+__host__ __device__ constexpr int64_t divided_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace benchbench::cuda
