@@ -46,7 +46,6 @@ REGISTERS = {
     "gather_rows": 40,
     "sum_replicates": 80,
     "sum_weighed": 80,
-    "add_parts": 40,
     "group_segments": 128,
     "group_pixels_forward": 128,
     "group_pixels_gradient": 128,

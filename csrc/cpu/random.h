@@ -24,7 +24,7 @@ constexpr int64_t GROUP = 64;  // words
 
 namespace random_detail {
 
-inline void round(uint32_t c[4], uint32_t k0, uint32_t k1) {
+constexpr void round(uint32_t c[4], uint32_t k0, uint32_t k1) {
   const uint64_t a = uint64_t{0xD2511F53u} * c[0], b = uint64_t{0xCD9E8D57u} * c[2];
   const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k0, static_cast<uint32_t>(b),
                             static_cast<uint32_t>(a >> 32) ^ c[3] ^ k1, static_cast<uint32_t>(a)};
@@ -33,8 +33,9 @@ inline void round(uint32_t c[4], uint32_t k0, uint32_t k1) {
 
 }  // namespace random_detail
 
-// The four words of one counter; `words` holds the counter before and the words after.
-inline void philox(uint64_t key, uint32_t words[4]) {
+// The four words of one counter; `words` holds the counter before and the words after. CUDA kernels call
+// it too, which nvcc allows of constant expressions.
+constexpr void philox(uint64_t key, uint32_t words[4]) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   for (int i = 0; i < 10; ++i) {
     random_detail::round(words, k0, k1);

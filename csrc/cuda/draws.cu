@@ -3,37 +3,26 @@
 // A thread makes the four words of one counter (csrc/cpu/random.h) and does what they say; which draws
 // these are follows from how groups of words are laid out, so nothing is exchanged between threads.
 // Sums over draws keep a block of 8192 rows in shared memory, where a draw costs a read of four bytes
-// from anywhere; partial sums are added in a fixed order.
+// from anywhere; sum_columns() adds the partial sums.
 #include "cuda/draws.h"
 
+#include "cpu/random.h"
 #include "cpu/streams.h"
-#include "cuda/support/launch.h"
-#include "cuda/support/team.h"
+#include "cuda/columns.h"
 
 namespace benchbench::cuda {
 namespace {
 
 constexpr unsigned THREADS = 256;
 
-// The four words of a counter: Philox4x32-10, as in csrc/cpu/random.h.
+// The four words of a counter.
 __device__ __forceinline__ void words_of(uint64_t key, uint32_t counter, uint32_t part, uint32_t item,
                                          Use use, uint32_t words[4]) {
-  uint32_t c0 = counter, c1 = part, c2 = item, c3 = use;
-  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-#pragma unroll
-  for (int i = 0; i < 10; ++i) {
-    const uint64_t a = uint64_t{0xD2511F53u} * c0, b = uint64_t{0xCD9E8D57u} * c2;
-    c0 = static_cast<uint32_t>(b >> 32) ^ c1 ^ k0;
-    c1 = static_cast<uint32_t>(b);
-    c2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ k1;
-    c3 = static_cast<uint32_t>(a);
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  words[0] = c0;
-  words[1] = c1;
-  words[2] = c2;
-  words[3] = c3;
+  words[0] = counter;
+  words[1] = part;
+  words[2] = item;
+  words[3] = use;
+  philox(key, words);
 }
 
 // The upper 64 of 96 bits of a word of 64 bits times n: the index above, a uniform number below.
@@ -78,15 +67,11 @@ Failure draws(const char* name, int64_t n, uint64_t key, Use use, int64_t count,
   const int64_t last = count % DRAWS;
   const int64_t counters = count / DRAWS * (DRAWS / 2) + (last + 31) / 32 * 16;
   Shape shape;
-  shape.blocks = static_cast<uint64_t>((counters + THREADS - 1) / THREADS);
+  shape.blocks = static_cast<uint64_t>(divided_up(counters, THREADS));
   shape.threads = THREADS;
   return launch(name, draw_indices<Choose>, shape, device, static_cast<uint32_t>(n), key, use, count, out,
                 choose);
 }
-
-struct alignas(16) Sixteen {
-  uint32_t words[4];
-};
 
 // V is the widest word that rows and addresses are multiples of.
 template <class V>
@@ -105,7 +90,7 @@ Failure gather(const void* from, int64_t bytes, const int64_t* index, int64_t co
   const int64_t words = bytes / int64_t(sizeof(V)), total = words * count;
   Shape shape;
   shape.blocks = static_cast<uint64_t>(
-      smaller<int64_t>((total + 4 * THREADS - 1) / (4 * THREADS), 64 * int64_t(device.processors)));
+      smaller<int64_t>(divided_up(total, 4 * THREADS), 64 * int64_t(device.processors)));
   shape.threads = THREADS;
   return launch("take_rows", gather_rows<V>, shape, device, static_cast<const V*>(from), words, index,
                 total, static_cast<V*>(to));
@@ -210,27 +195,14 @@ __global__ void __launch_bounds__(THREADS)
   }
 }
 
-// (parts, columns) to their sums over parts, in order.
-template <class R>
-__global__ void __launch_bounds__(THREADS)
-    add_parts(const R* partial, int64_t parts, int64_t columns, R* sums) {
-  const int64_t column = blockIdx.x * int64_t(THREADS) + threadIdx.x;
-  if (column >= columns) return;
-  R sum = 0;
-  for (int64_t part = 0; part < parts; ++part) sum += partial[part * columns + column];
-  sums[column] = sum;
-}
-
-Failure add(const double* partial, int64_t parts, int64_t columns, double* sums, const Device& device) {
-  Shape shape;
-  shape.blocks = static_cast<uint64_t>((columns + THREADS - 1) / THREADS);
-  shape.threads = THREADS;
-  return launch("add_parts", add_parts<double>, shape, device, partial, parts, columns, sums);
+// `found` has as many columns as each of the parts.
+Failure add(const double* partial, int64_t parts, int64_t columns, double* found, const Device& device) {
+  return sum_columns(Type::f64, true, partial, found, nullptr, nullptr, parts, columns, device);
 }
 
 // Enough blocks for the device; those of one part of the rows share out the replicates.
 unsigned shares_of(int64_t parts, int64_t replicates, const Device& device) {
-  const int64_t wanted = (8 * int64_t(device.processors) + parts - 1) / parts;
+  const int64_t wanted = divided_up(8 * int64_t(device.processors), parts);
   return static_cast<unsigned>(smaller(smaller(replicates, wanted), int64_t{65535}));
 }
 
@@ -273,7 +245,7 @@ Failure take_rows(const void* from, int64_t bytes, const int64_t* index, int64_t
   if (!bytes || !count) return {};
   const uintptr_t all = reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to) |
                         static_cast<uintptr_t>(bytes);
-  if (all % 16 == 0) return gather<Sixteen>(from, bytes, index, count, to, device);
+  if (all % 16 == 0) return gather<Words>(from, bytes, index, count, to, device);
   if (all % 4 == 0) return gather<uint32_t>(from, bytes, index, count, to, device);
   return gather<unsigned char>(from, bytes, index, count, to, device);
 }
@@ -289,7 +261,7 @@ Failure sum_draws(const Replicates& job, uint64_t key, double* partial, double* 
   return failure ? failure : add(partial, job.blocks, 2 * job.replicates, found, device);
 }
 
-int64_t weighed_chunks(int64_t n) { return (n + WEIGHED_ROWS - 1) / WEIGHED_ROWS; }
+int64_t weighed_chunks(int64_t n) { return divided_up(n, WEIGHED_ROWS); }
 
 Failure sum_exponential(Type type, const void* x, int64_t n, int64_t replicates, uint64_t key,
                         double* partial, double* found, const Device& device) {

@@ -49,8 +49,7 @@ struct GroupNormOp {
                          bool leader) const {
     const double biased = m.b / static_cast<double>(place.n);
     const R scale = R(1) / sqrt_of(static_cast<R>(biased) + static_cast<R>(eps));
-    const R center = static_cast<R>(m.a);
-    const R offset = -static_cast<R>(m.a - static_cast<double>(center)) * scale;
+    const Affine<R> f = affine<R>(m.a, scale, R(1), R(0));
     if (leader) {
       mean[row] = m.a;
       variance[row] = biased;
@@ -63,7 +62,7 @@ struct GroupNormOp {
       R e[W];
       widen(v[0][k], e, T{});
 #pragma unroll
-      for (int i = 0; i < W; ++i) e[i] = (e[i] - center) * scale + offset;
+      for (int i = 0; i < W; ++i) e[i] = f(e[i]);
       if (WHOLE && together) {
         const int64_t channel = first + plane(place.at(k, 0));
         const R slope = w.p ? parameter<T>(w, channel) : R(1);

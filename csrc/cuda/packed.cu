@@ -88,12 +88,14 @@ __global__ void __launch_bounds__(THREADS, 2)
     }
 }
 
-Shape divide(int64_t rows, int64_t columns, int span, Halves& h) {
-  h.units = rows * columns / span;
+template <class Kernel, class... Arrays>
+Failure run(const char* name, Kernel kernel, int64_t rows, int64_t columns, int span, const Device& device,
+            Arrays... arrays) {
+  const Halves h{rows * columns / span, columns, Quotient(columns, rows * columns)};
   Shape shape;
   shape.threads = THREADS;
-  shape.blocks = static_cast<uint64_t>((h.units + THREADS * EACH - 1) / (THREADS * EACH));
-  return shape;
+  shape.blocks = static_cast<uint64_t>(divided_up(h.units, THREADS * EACH));
+  return launch(name, kernel, shape, device, arrays..., h);
 }
 
 }  // namespace
@@ -105,13 +107,9 @@ Failure packed(Activation op, Type type, const void* x, void* y, int64_t rows, i
     return with_type(type, [&](auto zero) {
       using T = decltype(zero);
       constexpr Activation OP = decltype(chosen)::value;
-      Halves h{0, columns, Quotient(columns, rows * columns)};
-      const auto run = [&](auto kernel, int span) {
-        const Shape shape = divide(rows, columns, span, h);
-        return launch("packed", kernel, shape, device, static_cast<const T*>(x), static_cast<T*>(y), h);
-      };
-      return columns % WIDTH<T> == 0 && aligned(x) && aligned(y) ? run(packed_gates<OP, T, true>, WIDTH<T>)
-                                                                 : run(packed_gates<OP, T, false>, 1);
+      const bool whole = columns % WIDTH<T> == 0 && aligned(x) && aligned(y);
+      return run("packed", whole ? packed_gates<OP, T, true> : packed_gates<OP, T, false>, rows, columns,
+                 whole ? WIDTH<T> : 1, device, static_cast<const T*>(x), static_cast<T*>(y));
     });
   });
 }
@@ -123,15 +121,11 @@ Failure packed_backward(Activation op, Type type, const void* dy, const void* x,
     return with_type(type, [&](auto zero) {
       using T = decltype(zero);
       constexpr Activation OP = decltype(chosen)::value;
-      Halves h{0, columns, Quotient(columns, rows * columns)};
-      const auto run = [&](auto kernel, int span) {
-        const Shape shape = divide(rows, columns, span, h);
-        return launch("packed_backward", kernel, shape, device, static_cast<const T*>(dy),
-                      static_cast<const T*>(x), static_cast<T*>(dx), h);
-      };
-      return columns % WIDTH<T> == 0 && aligned(dy) && aligned(x) && aligned(dx)
-                 ? run(packed_gates_backward<OP, T, true>, WIDTH<T>)
-                 : run(packed_gates_backward<OP, T, false>, 1);
+      const bool whole = columns % WIDTH<T> == 0 && aligned(dy) && aligned(x) && aligned(dx);
+      return run("packed_backward",
+                 whole ? packed_gates_backward<OP, T, true> : packed_gates_backward<OP, T, false>, rows,
+                 columns, whole ? WIDTH<T> : 1, device, static_cast<const T*>(dy),
+                 static_cast<const T*>(x), static_cast<T*>(dx));
     });
   });
 }

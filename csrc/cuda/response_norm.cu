@@ -306,12 +306,12 @@ Shape walk_shape(const ResponseNormShape& s, const ResponseWindow& w, int span, 
   walk.ring = static_cast<unsigned>(w.before + w.after + 1);
   Shape shape;
   shape.threads = threads;
-  shape.blocks = static_cast<uint64_t>((walk.units + threads - 1) / threads);
-  const int64_t wanted = (int64_t(device.processors) * 2048 + walk.units - 1) / walk.units;
+  shape.blocks = static_cast<uint64_t>(divided_up(walk.units, threads));
+  const int64_t wanted = divided_up(int64_t(device.processors) * 2048, walk.units);
   const int64_t most = larger(s.channels / (4 * int64_t(walk.ring)), int64_t(1));
   const int64_t chunks = smaller(smaller(wanted, most), int64_t(65535));
-  walk.per_chunk = (s.channels + chunks - 1) / chunks;
-  shape.rows = static_cast<unsigned>((s.channels + walk.per_chunk - 1) / walk.per_chunk);
+  walk.per_chunk = divided_up(s.channels, chunks);
+  shape.rows = static_cast<unsigned>(divided_up(s.channels, walk.per_chunk));
   return shape;
 }
 
@@ -351,7 +351,7 @@ Failure response_norm(Type type, const ResponseNormShape& s, const ResponseWindo
       const PixelTile tile{rows, per_block, s.channels, Quotient(s.channels, per_block * s.channels)};
       Shape shape;
       shape.threads = THREADS;
-      shape.blocks = static_cast<uint64_t>((rows + per_block - 1) / per_block);
+      shape.blocks = static_cast<uint64_t>(divided_up(rows, per_block));
       return launch("response_norm", response_pixels<T>, shape, device, x, y, s, w, Formula<R>(w), tile);
     }
     const auto run = [&](auto whole) {
@@ -380,13 +380,14 @@ Failure response_norm_backward(Type type, const ResponseNormShape& s, const Resp
       const int64_t all = wide + w.before + w.after;
       const int64_t per_block = larger(PIXEL_TILE / all, int64_t(1));
       const int64_t bytes = 2 * per_block * all * int64_t(sizeof(R));
-      if (bytes > device.shared || (s.channels + wide - 1) / wide > 65535)
+      const int64_t tiles = divided_up(s.channels, wide);
+      if (bytes > device.shared || tiles > 65535)
         return too_large("response_norm_backward", w);
       const PixelTile tile{rows, per_block, wide, Quotient(all, per_block * all)};
       Shape shape;
       shape.threads = THREADS;
-      shape.blocks = static_cast<uint64_t>((rows + per_block - 1) / per_block);
-      shape.rows = static_cast<unsigned>((s.channels + wide - 1) / wide);
+      shape.blocks = static_cast<uint64_t>(divided_up(rows, per_block));
+      shape.rows = static_cast<unsigned>(tiles);
       shape.shared = static_cast<unsigned>(bytes);
       return launch("response_norm_backward", response_pixels_backward<T>, shape, device, dy, x, dx, s, w,
                     Formula<R>(w), tile);
