@@ -20,6 +20,7 @@ SIZES = (
     "slope_partial",
     "group_bytes",
     "group_rows",
+    "draw_chunks",
     "quotient",
 )
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
@@ -31,9 +32,8 @@ class Kernels:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         for name in SIZES:
-            getattr(
-                executor.c, name
-            ).restype = ctypes.c_int64  # not [name], which makes another one
+            # Not executor.c[name], which makes another one each time.
+            getattr(executor.c, name).restype = ctypes.c_int64
 
     def __call__(self, name: str, *arguments: object, launches: int | None = 1) -> None:
         """Run; any error of the executor fails the test, as do other than ``launches`` launches."""

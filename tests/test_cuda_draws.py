@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
-from pathlib import Path
 
+import cuda_cases
 import numpy as np
 import pytest
 import torch
-from cuda_cases import TYPES, word
-from host_kernels import CSRC, Executor, compile_library
+from cuda_cases import TYPES
 
 from benchbench import native
 from benchbench.native_recipe import compiler
@@ -22,96 +20,81 @@ pytestmark = [
 KEY = 0x1234_5678_9ABC_DEF
 
 
-class Draws:
-    """The launchers, with guarded memory for what they write."""
-
-    def __init__(self, cache: Path) -> None:
-        interface = Path(__file__).parent / "host_executor" / "draws.cu"
-        library = compile_library([CSRC / "cuda" / "draws.cu", interface], cache)
-        self.executor = Executor(library)
-        self.executor.c.chunks.restype = ctypes.c_int64
-
-    def __call__(self, name: str, *arguments: object, launches: int = 1) -> None:
-        function = self.executor.c[f"run_{name}"]
-        function.restype = ctypes.c_char_p
-        before = self.executor.launches
-        assert function(*map(word, arguments)).decode() == ""
-        assert self.executor.launches - before == launches
-
-    def empty(self, shape, dtype):
-        # Shapes whose bytes are no whole words end right at a page that nobody may touch.
-        return self.executor.empty(shape, dtype)
-
-
 @pytest.fixture(scope="module")
-def draws(pytestconfig):
-    return Draws(pytestconfig.cache.mkdir("host_kernels"))
+def kernels(pytestconfig):
+    return cuda_cases.load(pytestconfig.cache.mkdir("host_kernels"))
+
+
+@pytest.fixture
+def empty(kernels):
+    """Makes arrays that end right at a page that nobody may touch."""
+    return kernels.executor.empty
 
 
 @pytest.mark.parametrize("n", [1, 3, 1000, 2**31 + 5, 2**32 - 1])
 @pytest.mark.parametrize("count", [0, 1, 15, 17, 31, 33, 500, 16_384, 16_385, 33_001])
-def test_indices_are_those_of_the_cpu(draws, n, count):
-    out = draws.empty((count,), torch.int64)
-    draws("draw_uniform", n, KEY, count, out, launches=int(count > 0))
+def test_indices_are_those_of_the_cpu(kernels, empty, n, count):
+    out = empty((count,), torch.int64)
+    kernels("draw_uniform", n, KEY, count, out, launches=int(count > 0))
     assert torch.equal(out, native.load().draw_uniform(n, count, KEY))
 
 
 @pytest.mark.parametrize("categories", [1, 7, 5_000])
-def test_weighted_draws_are_those_of_the_cpu(draws, categories):
+def test_weighted_draws_are_those_of_the_cpu(kernels, empty, categories):
     rng = torch.Generator().manual_seed(categories)
     table = native.load().alias_table(torch.rand(categories, generator=rng))
-    kept = draws.empty((categories,), torch.int64).copy_(table)
+    kept = empty((categories,), torch.int64).copy_(table)
     for count in (1, 40, 20_001):
-        out = draws.empty((count,), torch.int64)
-        draws("draw_alias", kept, categories, KEY, count, out)
+        out = empty((count,), torch.int64)
+        kernels("draw_alias", kept, categories, KEY, count, out)
         assert torch.equal(out, native.load().draw_alias(table, count, KEY))
 
 
 @pytest.mark.parametrize("width", [1, 3, 4, 16, 20, 28, 80, 129])
 @pytest.mark.parametrize("rows", [1, 50])
-def test_rows_are_taken(draws, rows, width):
+def test_rows_are_taken(kernels, empty, rows, width):
     rng = torch.Generator().manual_seed(width)
     x = torch.randint(0, 255, (rows, width), dtype=torch.uint8, generator=rng)
     index = torch.randint(rows, (77,), generator=rng)
-    out = draws.empty((77, width), torch.uint8)
-    draws(
+    out = empty((77, width), torch.uint8)
+    kernels(
         "take_rows",
-        draws.empty(x.shape, x.dtype).copy_(x),
+        empty(x.shape, x.dtype).copy_(x),
         width,
-        draws.empty((77,), torch.int64).copy_(index),
+        empty((77,), torch.int64).copy_(index),
         77,
         out,
     )
     assert torch.equal(out, x[index])
 
 
-def test_nothing_to_take_is_no_launch(draws):
-    draws("take_rows", None, 0, None, 5, None, launches=0)
-    draws("take_rows", None, 8, None, 0, None, launches=0)
+def test_nothing_to_take_is_no_launch(kernels):
+    kernels("take_rows", None, 0, None, 5, None, launches=0)
+    kernels("take_rows", None, 8, None, 0, None, launches=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("n", [1, 6, 8191, 8192, 20_003])
 @pytest.mark.parametrize("squares", [False, True])
-def test_bootstrap_sums_are_over_the_same_rows(draws, dtype, n, squares):
+def test_bootstrap_sums_are_over_the_same_rows(kernels, empty, dtype, n, squares):
     rng = torch.Generator().manual_seed(n)
     x = torch.randn(n, generator=rng, dtype=torch.float64).to(dtype)
     replicates, middle = 3, 0.25
     counts, totals = native.load().bootstrap_counts(n, replicates, KEY)
     blocks = counts.shape[1]
-    sums = draws.empty((replicates, 2), torch.float64)
-    draws(
+    sums = empty((replicates, 2), torch.float64)
+    kernels(
         "sum_draws",
         TYPES[dtype],
-        draws.empty((n,), dtype).copy_(x),
+        empty((n,), dtype).copy_(x),
         n,
         blocks,
         replicates,
-        draws.empty(counts.shape, torch.int32).copy_(counts),
+        empty(counts.shape, torch.int32).copy_(counts),
         squares,
         middle,
         KEY,
-        draws.empty((blocks, replicates, 2), torch.float64),
+        empty((blocks, replicates, 2), torch.float64),
         sums,
         launches=2,
     )
@@ -123,36 +106,36 @@ def test_bootstrap_sums_are_over_the_same_rows(draws, dtype, n, squares):
     np.testing.assert_allclose(sums[:, 1], expected[:, 2], rtol=1e-9)
 
 
-def test_a_row_that_is_one_counts_its_draws(draws):
+def test_a_row_that_is_one_counts_its_draws(kernels, empty):
     """Exactly, so that not one draw can be another row's."""
     n = 8192 + 512 + 3
     for place in (0, 8191, 8192, 8192 + 511, n - 1):
         x = torch.zeros(n)
         x[place] = 1
         counts, _ = native.load().bootstrap_counts(n, 5, KEY)
-        sums = draws.empty((5, 2), torch.float64)
-        draws(
+        sums = empty((5, 2), torch.float64)
+        kernels(
             "sum_draws", 0, x, n, counts.shape[1], 5, counts, False, 0.0, KEY,
-            draws.empty((counts.shape[1], 5, 2), torch.float64), sums, launches=2,
+            empty((counts.shape[1], 5, 2), torch.float64), sums, launches=2,
         )  # fmt: skip
         assert torch.equal(sums[:, 0], native.load().bootstrap_sums(x, 5, KEY)[:, 1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("n", [1, 50, 65_536, 66_001])
-def test_exponential_weights_are_those_of_the_cpu(draws, dtype, n):
+def test_exponential_weights_are_those_of_the_cpu(kernels, empty, dtype, n):
     rng = torch.Generator().manual_seed(n)
     x = torch.randn(n, generator=rng, dtype=torch.float64).to(dtype)
-    chunks = draws.executor.c.chunks(ctypes.c_int64(n))
-    sums = draws.empty((2, 2), torch.float64)
-    draws(
+    chunks = kernels.size("draw_chunks", n)
+    sums = empty((2, 2), torch.float64)
+    kernels(
         "sum_exponential",
         TYPES[dtype],
-        draws.empty((n,), dtype).copy_(x),
+        empty((n,), dtype).copy_(x),
         n,
         2,
         KEY,
-        draws.empty((chunks, 2, 2), torch.float64),
+        empty((chunks, 2, 2), torch.float64),
         sums,
         launches=2,
     )

@@ -2,7 +2,7 @@
 // processors. Each returns what went wrong, or an empty string.
 #include <cstdio>
 
-#include "cuda/kernels.h"
+#include "cuda/draws.h"
 #include "cuda/support/quotient.h"
 
 using namespace benchbench;
@@ -193,6 +193,28 @@ const char* run_response_norm_backward(int t, int pixels, int64_t batch, int64_t
   return told(response_norm_backward(type(t), {batch, channels, area, pixels != 0},
                                      {size / 2, (size - 1) / 2, alpha / static_cast<double>(size), beta, k},
                                      dy, x, dx, device));
+}
+
+const char* run_draw_uniform(int64_t n, int64_t key, int64_t count, int64_t* out) {
+  return told(draw_uniform(n, static_cast<uint64_t>(key), count, out, device));
+}
+const char* run_draw_alias(const uint64_t* table, int64_t n, int64_t key, int64_t count, int64_t* out) {
+  return told(draw_alias(table, n, static_cast<uint64_t>(key), count, out, device));
+}
+const char* run_take_rows(const void* from, int64_t bytes, const int64_t* index, int64_t count, void* to) {
+  return told(take_rows(from, bytes, index, count, to, device));
+}
+const char* run_sum_draws(int t, const void* x, int64_t n, int64_t blocks, int64_t replicates,
+                          const uint32_t* counts, int squares, double middle, int64_t key, double* partial,
+                          double* sums) {
+  const Replicates job{type(t), x, n, blocks, replicates, counts, squares != 0, middle};
+  return told(sum_draws(job, static_cast<uint64_t>(key), partial, sums, device));
+}
+int64_t draw_chunks(int64_t n) { return weighed_chunks(n); }
+const char* run_sum_exponential(int t, const void* x, int64_t n, int64_t replicates, int64_t key,
+                                double* partial, double* sums) {
+  return told(
+      sum_exponential(type(t), x, n, replicates, static_cast<uint64_t>(key), partial, sums, device));
 }
 
 int64_t quotient(int64_t n, int64_t by, int64_t most) { return Quotient(by, most)(n); }
