@@ -34,11 +34,11 @@ from kernel_goals import GOALS, Goal, Key, of_a_call
 
 from benchbench import machine, store, supervise
 from benchbench.catalog import Description
+from benchbench.cli.job import run_header
 from benchbench.contract import PlannedCase, Run, Settings, format_value
 from benchbench.engines.local import LocalEngine
 from benchbench.plan import plan
 from benchbench.plugins import LoaderOptions
-from benchbench.records import to_json
 from benchbench.stats import Row, figures, summarise
 
 PLUGINS = LoaderOptions(allowed=("activations", "normalizations"))
@@ -226,28 +226,39 @@ def key_of(workload: str, params: Mapping[str, Any], sizes: Mapping[str, str]) -
 
 
 def measure(
-    asked: argparse.Namespace, work: list[tuple[Family, tuple[PlannedCase, ...]]], folder: Path
+    asked: argparse.Namespace,
+    description: Description,
+    work: list[tuple[Family, tuple[PlannedCase, ...]]],
+    folder: Path,
 ) -> Iterator[tuple[Run, Family]]:
     """A run for each family and number of threads."""
-    engine = LocalEngine()
     for threads in asked.threads:
         settings = Settings(processes=asked.processes, budget=asked.budget, threads=threads)
         for family, cases in work:
-            header = {
-                "id": store.new_id(),
-                "started": store.now(),
-                "command": sys.argv,
-                "settings": to_json(settings),
-                "environment": machine.environment(),
-                "plugin_options": to_json(PLUGINS),
-                "cases": to_json(cases),
-            }
-            writer = store.create(folder, header)
-            supervise.execute(
-                cases, settings=settings, engine=engine, options=PLUGINS, emit=writer.append
-            )
-            writer.close("complete")
-            yield store.read(writer.path), family
+            yield record(cases, settings, description, PLUGINS, folder), family
+
+
+def record(
+    cases: tuple[PlannedCase, ...],
+    settings: Settings,
+    description: Description,
+    plugins: LoaderOptions,
+    folder: Path,
+) -> Run:
+    """A run of these cases, finished and stored in ``folder``."""
+    writer = store.create(folder, run_header(settings, cases, description, plugins))
+    supervise.execute(
+        cases, settings=settings, engine=LocalEngine(), options=plugins, emit=writer.append
+    )
+    writer.close("complete")
+    return store.read(writer.path)
+
+
+def speed_up(own: tuple[float, ...], other: tuple[float, ...]) -> float | None:
+    """Over another contender, by pairs of logarithms of times; None where there are no pairs."""
+    if not other or len(own) != len(other):
+        return None
+    return math.exp(statistics.median(b - a for a, b in zip(own, other, strict=True)))
 
 
 def lines(run: Run, family: Family) -> Iterator[Line]:
@@ -294,10 +305,7 @@ def _line(
     own, compiled = times[row.case, row.contender], times.get((row.case, "compiled"), ())
     floor = 1 / row.roof_share.estimate if row.roof_share else None
     over = 1 / row.ratio.estimate if row.ratio else None
-    over_compiled = None
-    if compiled and len(compiled) == len(own):
-        pairs = [a - b for a, b in zip(compiled, own, strict=True)]
-        over_compiled = math.exp(statistics.median(pairs))
+    over_compiled = speed_up(own, compiled)
     met = goal.met(floor=floor, eager=over, compiled=over_compiled) if goal else None
     return Line(
         **line,
@@ -388,7 +396,7 @@ def main() -> None:
     print(f"{count} cases, each in {asked.processes} processes", file=sys.stderr)
     print(HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for run, family in measure(asked, work, asked.store or Path(folder)):
+        for run, family in measure(asked, description, work, asked.store or Path(folder)):
             for line in lines(run, family):
                 table.append(line)
                 print(line.text(), flush=True)

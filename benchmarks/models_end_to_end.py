@@ -21,24 +21,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cpu_kernels import heading
+from cpu_kernels import heading, record, speed_up
 
-from benchbench import store, supervise
+from benchbench import supervise
 from benchbench.catalog import Description
 from benchbench.contract import PlannedCase, Run, Settings
 from benchbench.engines.local import LocalEngine
 from benchbench.plan import plan
 from benchbench.plugins import LoaderOptions
-from benchbench.records import to_json
 from benchbench.stats import Row, figures, summarise
 
 PLUGINS = LoaderOptions(allowed=("models",))
@@ -110,24 +106,17 @@ def chosen(asked: argparse.Namespace, description: Description) -> tuple[Planned
     return tuple(cases)
 
 
-def measure(asked: argparse.Namespace, cases: tuple[PlannedCase, ...], folder: Path) -> Run:
+def measure(
+    asked: argparse.Namespace,
+    description: Description,
+    cases: tuple[PlannedCase, ...],
+    folder: Path,
+) -> Run:
     """The finished run."""
-    engine = LocalEngine()
     settings = Settings(
         processes=asked.processes, budget=asked.budget, threads=asked.threads, timeout=TIMEOUT
     )
-    header = {
-        "id": store.new_id(),
-        "started": store.now(),
-        "command": sys.argv,
-        "settings": to_json(settings),
-        "plugin_options": to_json(PLUGINS),
-        "cases": to_json(cases),
-    }
-    writer = store.create(folder, header)
-    supervise.execute(cases, settings=settings, engine=engine, options=PLUGINS, emit=writer.append)
-    writer.close("complete")
-    return store.read(writer.path)
+    return record(cases, settings, description, PLUGINS, folder)
 
 
 def lines(run: Run) -> Iterator[Line]:
@@ -140,10 +129,7 @@ def lines(run: Run) -> Iterator[Line]:
         if row.role != "contender":
             continue
         point = [f"{k}={v}" for k, v in row.params.items() if k != "device"]
-        over = None
         own, other = times.get((row.case, row.contender), ()), times.get((row.case, "compiled"), ())
-        if own and len(own) == len(other) and row.contender != "compiled":
-            over = math.exp(statistics.median(b - a for a, b in zip(own, other, strict=True)))
         yield Line(
             network=row.workload.split("/")[1],
             point=" ".join(point),
@@ -152,7 +138,7 @@ def lines(run: Run) -> Iterator[Line]:
             status=row.status if row.status == "ok" else f"{row.status}: {row.reason}",
             milliseconds=row.latency.estimate * 1e3 if row.latency else None,
             eager=1 / row.ratio.estimate if row.ratio and row is not eager.get(row.case) else None,
-            compiled=over,
+            compiled=None if row.contender == "compiled" else speed_up(own, other),
             error=_error(row),
             eager_error=_error(eager.get(row.case)),
         )
@@ -190,9 +176,10 @@ def main() -> None:
     asked = parse()
     started = time.monotonic()
     described = supervise.describe(LocalEngine(), PLUGINS, Settings())
-    cases = chosen(asked, Description.from_json(described))
+    description = Description.from_json(described)
+    cases = chosen(asked, description)
     with tempfile.TemporaryDirectory() as folder:
-        table = list(lines(measure(asked, cases, asked.store or Path(folder))))
+        table = list(lines(measure(asked, description, cases, asked.store or Path(folder))))
     print(HEAD)
     for line in table:
         print(line.text())

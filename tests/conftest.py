@@ -1,6 +1,11 @@
-"""Tests of several processes at once (``pytest -n``) share the cores."""
+"""Tests of several processes at once (``pytest -n``) share the cores; fixtures of kernels' tests.
+
+torch and the library are imported by the tests that need them, not here.
+"""
 
 import os
+
+import pytest
 
 
 def pytest_configure() -> None:
@@ -10,3 +15,38 @@ def pytest_configure() -> None:
 
         # More threads than cores wait for each other: a call takes milliseconds instead of micro-.
         torch.set_num_threads(max(1, torch.get_num_threads() // int(workers)))
+
+
+@pytest.fixture
+def threads():
+    """Sets how many threads torch has; as before at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["base", "avx2", "avx512"])
+def isa(request):
+    """The name of each instruction set, chosen; as before at the end."""
+    from benchbench import native
+
+    library = native.load()
+    if request.param not in library.build_info()["instruction_sets"]:
+        pytest.skip(f"this processor has no {request.param}")
+    before = library.build_info()["instruction_set"]
+    library.choose_instruction_set(request.param)
+    yield request.param
+    library.choose_instruction_set(before)
+
+
+@pytest.fixture
+def stream_from():
+    """Sets from how many bytes on outputs go past the caches, at first and with -1 the default."""
+    from benchbench import native
+
+    library = native.load()
+    before = library.stream_from(-1)
+    yield library.stream_from
+    library.stream_from(before)

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings, strategies as st
+from kernel_errors import assert_all_equal, ulps
 
 from benchbench import fused, native
 
@@ -84,40 +85,9 @@ def with_grads(function, tensors, dtype=None):
     return [y.detach(), *torch.autograd.grad(y, leaves, dy)]
 
 
-def ulps(value, reference, dtype, floor):
-    """Errors in steps of ``dtype`` at the reference, or at ``floor`` where that is larger."""
-    info = torch.finfo(dtype)
-    scale = reference.abs().clamp(min=max(floor, info.tiny))
-    return (value.double() - reference).abs() / (torch.exp2(torch.log2(scale).floor()) * info.eps)
-
-
 @pytest.fixture(scope="session")
 def module():
     return native.load()
-
-
-@pytest.fixture(params=["base", "avx2", "avx512"])
-def isa(request, module):
-    if request.param not in module.build_info()["instruction_sets"]:
-        pytest.skip(f"this processor has no {request.param}")
-    before = module.build_info()["instruction_set"]
-    module.choose_instruction_set(request.param)
-    yield request.param
-    module.choose_instruction_set(before)
-
-
-@pytest.fixture
-def streaming(module):
-    before = module.stream_from(0)
-    yield
-    module.stream_from(before)
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 # ---- values ----
@@ -133,8 +103,8 @@ def test_no_less_exact_than_eager(isa, name, dtype):
     # Beyond |x| = 4 the exponent's own rounding grows with x^2; eager has nothing left there.
     core = x.abs() <= 4
     for inside in (core, ~core):
-        ours = ulps(operator(name)(x), reference, dtype, 2e-30)[inside]
-        eager = ulps(EAGER[name](x), reference, dtype, 2e-30)[inside]
+        ours = ulps(operator(name)(x), reference, 2e-30)[inside]
+        eager = ulps(EAGER[name](x), reference, 2e-30)[inside]
         assert ours.max() <= max(eager.max().item(), 0.502 if name == "tanh" else 2.3)
         assert ours.mean() <= eager.mean() + 0.02
 
@@ -149,8 +119,8 @@ def test_outputs_and_gradients_against_float64(isa, name, dtype):
     for value, other, reference in zip(ours, eager, exact, strict=True):
         assert value.dtype is dtype and value.shape == reference.shape
         floor = 1.0 if value.dim() == 2 else math.sqrt(67)  # the bias's gradient is a sum of 67
-        error = ulps(value, reference, dtype, floor)
-        baseline = ulps(other, reference, dtype, floor)
+        error = ulps(value, reference, floor)
+        baseline = ulps(other, reference, floor)
         if dtype is torch.float64:  # the reference is no better than that
             assert error.max() <= 128
         else:
@@ -168,8 +138,8 @@ def test_rows_of_any_length(isa, name, dtype, columns):
     eager = with_grads(compose(name, EAGER), tensors)
     for value, other, reference in zip(ours, eager, exact, strict=True):
         floor = reference.abs().max().item()
-        error = ulps(value, reference, dtype, floor).max()
-        baseline = ulps(other, reference, dtype, floor).max().item()
+        error = ulps(value, reference, floor).max()
+        baseline = ulps(other, reference, floor).max().item()
         assert error <= max(1.25 * baseline, 4.5)
 
 
@@ -325,12 +295,11 @@ def test_expanded_gradients(name):
 
 @pytest.mark.parametrize("dtype", (*DTYPES, torch.float64), ids=str)
 @pytest.mark.parametrize("name", ALL)
-def test_streaming_changes_nothing(isa, streaming, module, name, dtype):
+def test_streaming_changes_nothing(isa, stream_from, name, dtype):
     tensors = arguments(name, (11, 4096), dtype)
-    streamed = with_grads(operator(name), tensors)
-    module.stream_from(-1)
-    for a, b in zip(streamed, with_grads(operator(name), tensors), strict=True):
-        assert torch.equal(a, b)
+    plain = with_grads(operator(name), tensors)
+    stream_from(0)
+    assert_all_equal(with_grads(operator(name), tensors), plain)
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
@@ -341,8 +310,7 @@ def test_the_number_of_threads_changes_nothing(threads, name, dtype):
     alone = with_grads(operator(name), tensors)
     for count in (2, 3, 7):
         threads(count)
-        for a, b in zip(with_grads(operator(name), tensors), alone, strict=True):
-            assert torch.equal(a, b)
+        assert_all_equal(with_grads(operator(name), tensors), alone)
 
 
 # ---- as operators ----

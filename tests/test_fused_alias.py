@@ -18,13 +18,6 @@ SIZES = st.one_of(
 )
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def random_weights(n, seed, spread=1.0, zeros=0.0):
     rng = torch.Generator().manual_seed(seed)
     weights = torch.randn(n, generator=rng, dtype=torch.float64).mul_(spread).exp_()

@@ -4,19 +4,13 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from kernel_errors import assert_all_equal
 from scipy import stats
 
-from benchbench import fused, native
+from benchbench import fused
 
 ALPHA = 1e-4
 WIDTHS = [(), (1,), (3,), (5,), (20,), (129,), (300,), (2, 7), (0,)]
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def seeded(seed=0):
@@ -37,11 +31,9 @@ def number_of(rows):
 
 
 @pytest.fixture(params=[False, True], ids=["cached", "streamed"])
-def streamed(request):
-    if request.param:
-        native.load().stream_from(0)
-    yield request.param
-    native.load().stream_from(-1)
+def streamed(request, stream_from):
+    stream_from(0 if request.param else -1)
+    return request.param
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,7 +63,7 @@ def test_classes_come_out_alike(n, classes, width, dtype, seed):
 
 
 @pytest.mark.parametrize("width", WIDTHS, ids=str)
-def test_threads_and_streaming_change_nothing(threads, width):
+def test_threads_and_streaming_change_nothing(threads, stream_from, width):
     n = 70_001 if width != (300,) else 20_001  # several portions of 16384 rows
     y = (torch.rand(n, generator=seeded(3)) < 0.2).long() + (
         torch.rand(n, generator=seeded(4)) < 0.05
@@ -89,11 +81,8 @@ def test_threads_and_streaming_change_nothing(threads, width):
     assert torch.equal(one[4], x[index])
     for count, limit in ((2, -1), (3, 0), (1, 0)):
         threads(count)
-        native.load().stream_from(limit)
-        try:
-            assert all(torch.equal(a, b) for a, b in zip(one, results(), strict=True))
-        finally:
-            native.load().stream_from(-1)
+        stream_from(limit)
+        assert_all_equal(results(), one)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 3, 7])

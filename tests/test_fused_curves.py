@@ -1,12 +1,20 @@
 """Activations with parameters against float64, on every instruction set that this machine has."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings, strategies as st
-from kernel_errors import layouts, relative, ulps, with_gradients
+from kernel_errors import (
+    assert_all_equal,
+    layouts,
+    random as normal,
+    relative,
+    ulps,
+    with_gradients,
+)
 
 from benchbench import fused, native
 
@@ -57,19 +65,7 @@ KINDS = (
     ("leaky_relu", 0.2, 0.0),
 )
 
-
-@pytest.fixture(params=INSTRUCTION_SETS)
-def isa(request):
-    before = LIBRARY.build_info()["instruction_set"]
-    LIBRARY.choose_instruction_set(request.param)
-    yield request.param
-    LIBRARY.choose_instruction_set(before)
-
-
-def random(*shape, dtype=torch.float32, seed=0, grad=False):
-    generator = torch.Generator().manual_seed(seed + sum(shape))
-    values = torch.randn(shape, generator=generator, dtype=torch.float64) * 3
-    return values.to(dtype).requires_grad_(grad)
+random = partial(normal, scale=3.0)
 
 
 # ---- values ----
@@ -198,22 +194,16 @@ def test_shapes_strides_and_dtypes_do_not_matter(name, data):
 
 @pytest.mark.parametrize("name", [*CURVES, "prelu"])
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
-def test_streaming_and_threads_change_nothing(isa, name, dtype):
+def test_streaming_and_threads_change_nothing(isa, threads, stream_from, name, dtype):
     x, dy = random(701, 512, dtype=dtype), random(701, 512, dtype=dtype, seed=1)
     more = [random(512, dtype=dtype, seed=2)] if name == "prelu" else []
     ours = fused.prelu if name == "prelu" else CURVES[name][0]
-    before = LIBRARY.stream_from(-1), torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        plain = with_gradients(ours, [x, *more], dy)
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            LIBRARY.stream_from(0 if threads != 2 else -1)
-            for a, b in zip(with_gradients(ours, [x, *more], dy), plain, strict=True):
-                assert torch.equal(a, b)
-    finally:
-        LIBRARY.stream_from(before[0])
-        torch.set_num_threads(before[1])
+    threads(1)
+    plain = with_gradients(ours, [x, *more], dy)
+    for count in (1, 2, 5):
+        threads(count)
+        stream_from(0 if count != 2 else -1)
+        assert_all_equal(with_gradients(ours, [x, *more], dy), plain)
 
 
 @pytest.mark.parametrize("name", CURVES)

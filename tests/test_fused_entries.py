@@ -23,6 +23,8 @@ CALLS = {
     "bias_gelu": (X, W),
     "swiglu": (X, X.neg()),
     "curve": (X, LIBRARY.CURVES["softplus"], 1.5, 20),
+    "packed_gate": (X, 5),
+    "masked_softmax": (X, torch.ones(6, dtype=torch.bool), 0.5, False),
     "row_norm": (X, W, None, 1e-5, False),
     "add_row_norm": (X, X.square(), W, None, 1e-5, True),
     "batch_norm": (X, None, None, W, None, None, True, 1e-5, True, 1.0),
@@ -62,8 +64,11 @@ def test_the_same_as_the_operator_without_its_way(name, arguments):
 @pytest.mark.parametrize(("name", "arguments"), EVERY)
 def test_gradients_arrive(name, arguments):
     call, _ = entry(name)
-    grown = [a.detach().requires_grad_() if isinstance(a, torch.Tensor) else a for a in arguments]
-    leaves = [a for a in grown if isinstance(a, torch.Tensor)]
+    grown = [
+        a.detach().requires_grad_() if torch.is_tensor(a) and a.is_floating_point() else a
+        for a in arguments
+    ]
+    leaves = [a for a in grown if torch.is_tensor(a) and a.requires_grad]
     for leaf in torch.autograd.grad(tensors(call(*grown))[0].square().sum(), leaves):
         assert leaf.isfinite().all() and leaf.any()
     with torch.no_grad():

@@ -1,9 +1,11 @@
 """Group, instance and local response norm against float64, on every instruction set and layout."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
-from kernel_errors import layouts, relative, with_gradients
+from kernel_errors import assert_all_equal, layouts, random as normal, relative, with_gradients
 from torch.nn import functional as F
 
 from benchbench import fused, native
@@ -26,18 +28,7 @@ GROUPED = (
 )
 
 
-@pytest.fixture(params=INSTRUCTION_SETS)
-def isa(request):
-    before = LIBRARY.build_info()["instruction_set"]
-    LIBRARY.choose_instruction_set(request.param)
-    yield request.param
-    LIBRARY.choose_instruction_set(before)
-
-
-def random(*shape, dtype=torch.float32, seed=0, mean=0.0, grad=False):
-    generator = torch.Generator().manual_seed(seed + sum(shape))
-    values = torch.randn(shape, generator=generator, dtype=torch.float64) * 2 + mean
-    return values.to(dtype).requires_grad_(grad)
+random = partial(normal, scale=2.0)
 
 
 def compare(ours, reference, tensors, dy):
@@ -274,7 +265,7 @@ def test_compiles_to_one_graph_with_gradients():
         torch.testing.assert_close(mine.grad, true.grad)
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
+def test_results_do_not_depend_on_the_number_of_threads(threads):
     def everything():
         found = []
         for x in layouts(random(3, 24, 70, 61)):
@@ -283,16 +274,11 @@ def test_results_do_not_depend_on_the_number_of_threads():
             found += with_gradients(lambda x: fused.local_response_norm(x, 5, 0.1), [x], dy)
         return found
 
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        alone = everything()
-        for count in (2, 3, 7):
-            torch.set_num_threads(count)
-            for one, many in zip(alone, everything(), strict=True):
-                assert torch.equal(one, many)
-    finally:
-        torch.set_num_threads(before)
+    threads(1)
+    alone = everything()
+    for count in (2, 3, 7):
+        threads(count)
+        assert_all_equal(everything(), alone)
 
 
 # ---- errors ----

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+from kernel_errors import assert_all_equal, dense_layouts, random, relative
 from torch.nn import functional as F
 
-from benchbench import fused, native
+from benchbench import fused
 
-LIBRARY = native.load()
-INSTRUCTION_SETS = LIBRARY.build_info()["instruction_sets"]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 ROWS = ((5, 7), (64, 16), (33, 129), (4, 1000), (2, 100_003), (130, 31), (0, 8))
 PLANES = (
@@ -23,20 +22,6 @@ PLANES = (
 )
 
 
-@pytest.fixture(params=INSTRUCTION_SETS)
-def instruction_set(request):
-    before = LIBRARY.build_info()["instruction_set"]
-    LIBRARY.choose_instruction_set(request.param)
-    yield request.param
-    LIBRARY.choose_instruction_set(before)
-
-
-def random(*shape, dtype=torch.float32, seed=0, mean=0.0, grad=False):
-    generator = torch.Generator().manual_seed(seed + sum(shape))
-    values = torch.randn(shape, generator=generator, dtype=torch.float64) + mean
-    return values.to(dtype).requires_grad_(grad)
-
-
 def gradients(function, inputs, grads):
     """Outputs and gradients of ``function`` at ``inputs`` (None and constants allowed)."""
     leaves = [x.detach().requires_grad_(x.requires_grad) if x is not None else None for x in inputs]
@@ -49,14 +34,6 @@ def gradients(function, inputs, grads):
     return [o.detach() for o in outputs], list(found)
 
 
-def error(value, truth):
-    """Largest error relative to the value and to the root mean square of all."""
-    if truth.numel() == 0:
-        return 0.0
-    scale = truth.abs() + truth.square().mean().sqrt() + 1e-30
-    return float(((value.double() - truth) / scale).abs().max())
-
-
 def assert_as_good(ours, eager, truth):
     """Our error is at most eager's, but for a few roundings of the result's dtype.
 
@@ -65,7 +42,7 @@ def assert_as_good(ours, eager, truth):
     """
     assert ours.shape == truth.shape
     assert ours.dtype == eager.dtype
-    mine, theirs = error(ours, truth), error(eager, truth)
+    mine, theirs = relative(ours, truth), relative(eager, truth)
     if ours.dtype == torch.float64:  # the truth is eager's own
         assert mine < 1e-12
     else:
@@ -96,7 +73,7 @@ def rms_reference(x, weight=None, eps=1e-6):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", ROWS, ids=str)
-def test_layer_norm(shape, dtype, instruction_set):
+def test_layer_norm(shape, dtype, isa):
     n = shape[-1]
     x, g = random(*shape, dtype=dtype, grad=True), random(*shape, dtype=dtype, seed=3)
     w, b = (random(n, dtype=dtype, seed=s, grad=True) for s in (1, 2))
@@ -110,7 +87,7 @@ def test_layer_norm(shape, dtype, instruction_set):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", ROWS, ids=str)
-def test_rms_norm(shape, dtype, instruction_set):
+def test_rms_norm(shape, dtype, isa):
     n = shape[-1]
     x, g = random(*shape, dtype=dtype, grad=True), random(*shape, dtype=dtype, seed=3)
     w = random(n, dtype=dtype, seed=1, grad=True)
@@ -120,7 +97,7 @@ def test_rms_norm(shape, dtype, instruction_set):
 @pytest.mark.parametrize("rms", (False, True), ids=("layer", "rms"))
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", ((5, 7), (33, 129), (4, 1000), (0, 8)), ids=str)
-def test_a_residual_is_added_and_the_sum_returned(shape, dtype, rms, instruction_set):
+def test_a_residual_is_added_and_the_sum_returned(shape, dtype, rms, isa):
     n = shape[-1]
     x, r = (random(*shape, dtype=dtype, seed=s, grad=True) for s in (0, 5))
     w, b = (random(n, dtype=dtype, seed=s, grad=True) for s in (1, 2))
@@ -154,15 +131,17 @@ def test_only_one_of_the_two_outputs_is_used(which):
 
 @pytest.mark.parametrize("n", (8, 1000, 100_000))
 @pytest.mark.parametrize("mean", (1e2, 1e4))
-def test_a_large_mean_costs_no_precision(n, mean, instruction_set):
+def test_a_large_mean_costs_no_precision(n, mean, isa):
     x = random(4, n, mean=mean)
     truth = F.layer_norm(x.double(), (n,))
-    assert error(fused.layer_norm(x, (n,)), truth) <= 1e-6 + error(F.layer_norm(x, (n,)), truth)
-    assert error(fused.layer_norm(x, (n,)), truth) < 2e-5
+    assert relative(fused.layer_norm(x, (n,)), truth) <= 1e-6 + relative(
+        F.layer_norm(x, (n,)), truth
+    )
+    assert relative(fused.layer_norm(x, (n,)), truth) < 2e-5
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_rows_of_one(dtype, instruction_set):
+def test_rows_of_one(dtype, isa):
     # What is left of the gradient is the rounding of terms that cancel.
     x, g = random(3, 1, dtype=dtype, grad=True), random(3, 1, dtype=dtype, seed=1)
     w, b = random(1, dtype=dtype, seed=2), random(1, dtype=dtype, seed=3)
@@ -203,7 +182,7 @@ def test_parameters_may_be_float32_beside_a_16_bit_input(dtype):
     dx, dw, db = torch.autograd.grad(y, (x, w, b), torch.ones_like(y))
     assert (dx.dtype, dw.dtype, db.dtype) == (dtype, torch.float32, torch.float32)
     truth = F.layer_norm(x.double(), (40,), w.double(), b.double())
-    assert error(y.detach(), truth.detach()) < 2 * torch.finfo(dtype).eps
+    assert relative(y.detach(), truth.detach()) < 2 * torch.finfo(dtype).eps
 
 
 def test_non_contiguous_and_expanded():
@@ -240,21 +219,11 @@ def test_constant_rows_give_zero_and_finite_gradients():
 # ---- batch norm ----
 
 
-def layouts(x):
-    """The same values as planes and as channels last."""
-    yield x
-    if x.dim() == 3:
-        yield x.transpose(1, 2).contiguous().transpose(1, 2)
-    if x.dim() in (4, 5):
-        last = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
-        yield x.contiguous(memory_format=last)
-
-
 @pytest.mark.parametrize("fusion", ("none", "relu", "add_relu"))
 @pytest.mark.parametrize("training", (True, False), ids=("train", "eval"))
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", PLANES, ids=str)
-def test_batch_norm(shape, dtype, training, fusion, instruction_set):
+def test_batch_norm(shape, dtype, training, fusion, isa):
     c = shape[1]
     w, b = (random(c, dtype=dtype, seed=s, grad=True) for s in (1, 2))
     mean, var = random(c, seed=6), random(c, seed=7).square() + 0.5
@@ -278,7 +247,7 @@ def test_batch_norm(shape, dtype, training, fusion, instruction_set):
         y = y + r if fusion == "add_relu" else y
         return y if fusion == "none" else y.relu()
 
-    for x in layouts(random(*shape, dtype=dtype)):
+    for x in dense_layouts(random(*shape, dtype=dtype)):
         r = random(*shape, dtype=dtype, seed=5)
         # The kink of the ReLU: rounding may put a value on its other side.
         if fusion != "none":
@@ -293,7 +262,7 @@ def test_batch_norm(shape, dtype, training, fusion, instruction_set):
 @pytest.mark.parametrize("residual", (False, True), ids=("alone", "residual"))
 @pytest.mark.parametrize("training", (True, False), ids=("train", "eval"))
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float64), ids=str)
-def test_a_relu_that_is_cut(dtype, training, residual, instruction_set):
+def test_a_relu_that_is_cut(dtype, training, residual, isa):
     shape, c = (4, 6, 9, 7), 6
     w, b = (random(c, dtype=dtype, seed=s, grad=True) for s in (1, 2))
     mean, var = random(c, seed=6), random(c, seed=7).square() + 0.5
@@ -313,7 +282,7 @@ def test_a_relu_that_is_cut(dtype, training, residual, instruction_set):
         y = F.batch_norm(x, *statistics(x), w.to(wide), b.to(wide), training)
         return F.hardtanh(y + r if residual else y, 0.0, 1.0)
 
-    for x in layouts(random(*shape, dtype=dtype)):
+    for x in dense_layouts(random(*shape, dtype=dtype)):
         r = random(*shape, dtype=dtype, seed=5)
         state = (s.double() for s in (mean, var, w, b))
         before = F.batch_norm(x.double(), *state, training) + r.double() * residual
@@ -341,7 +310,7 @@ def test_a_cut_relu_keeps_nan_and_knows_its_bounds():
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("columns", (64, 1000, 8192, 16384))
-def test_streaming_changes_no_row(dtype, columns, instruction_set):
+def test_streaming_changes_no_row(dtype, columns, isa, stream_from):
     tensors = [random(5, columns, dtype=dtype, seed=s, grad=True) for s in (0, 1)]
     tensors.append(random(columns, dtype=dtype, seed=2, grad=True))
     grads = [random(5, columns, dtype=dtype, seed=s) for s in (3, 4)]
@@ -357,19 +326,14 @@ def test_streaming_changes_no_row(dtype, columns, instruction_set):
                 found.append([f(tensors[0], (columns,), tensors[2])])
         return [tensor for part in found for tensor in part]
 
-    before = LIBRARY.stream_from(-1)
-    try:
-        plain = everything()
-        LIBRARY.stream_from(0)
-        for a, b in zip(everything(), plain, strict=True):
-            assert torch.equal(a, b)
-    finally:
-        LIBRARY.stream_from(before)
+    plain = everything()
+    stream_from(0)
+    assert_all_equal(everything(), plain)
 
 
 @pytest.mark.parametrize("last", (False, True), ids=("planes", "pixels"))
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_streaming_changes_no_image(dtype, last, instruction_set):
+def test_streaming_changes_no_image(dtype, last, isa, stream_from):
     shape, order = (3, 64, 8, 8), torch.channels_last if last else torch.contiguous_format
     x, r = (random(*shape, dtype=dtype, seed=s).contiguous(memory_format=order) for s in (0, 1))
     tensors = [x.requires_grad_(), r.requires_grad_(), random(64, dtype=dtype, seed=2, grad=True)]
@@ -383,19 +347,14 @@ def test_streaming_changes_no_image(dtype, last, instruction_set):
         )
         return [t for f in functions for part in gradients(f, tensors, grad) for t in part]
 
-    before = LIBRARY.stream_from(-1)
-    try:
-        plain = everything()
-        LIBRARY.stream_from(0)
-        for a, b in zip(everything(), plain, strict=True):
-            assert torch.equal(a, b)
-    finally:
-        LIBRARY.stream_from(before)
+    plain = everything()
+    stream_from(0)
+    assert_all_equal(everything(), plain)
 
 
 @pytest.mark.parametrize("last", (False, True), ids=("planes", "pixels"))
 @pytest.mark.parametrize("kind", ("batch", "layer"))
-def test_sums_over_rows_err_no_more_than_eagers_on_average(kind, last, instruction_set):
+def test_sums_over_rows_err_no_more_than_eagers_on_average(kind, last, isa):
     def errors(norm, dtype):
         found = []
         for seed in range(12):
@@ -419,10 +378,10 @@ def test_sums_over_rows_err_no_more_than_eagers_on_average(kind, last, instructi
 @pytest.mark.parametrize("shape", ((64, 5), (8, 6, 40), (8, 3, 20, 20), (2, 3, 4, 5, 6)), ids=str)
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float64), ids=str)
 @pytest.mark.parametrize("momentum", (0.1, 1.0, 0.0))
-def test_running_statistics_are_torchs(shape, dtype, momentum, instruction_set):
+def test_running_statistics_are_torchs(shape, dtype, momentum, isa):
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     start = [random(shape[1], dtype=wide, seed=1), random(shape[1], dtype=wide, seed=2).square()]
-    for x in layouts(random(*shape, dtype=dtype, mean=3.0)):
+    for x in dense_layouts(random(*shape, dtype=dtype, mean=3.0)):
         ours, theirs = [s.clone() for s in start], [s.clone() for s in start]
         fused.batch_norm(x, *ours, training=True, momentum=momentum)
         F.batch_norm(x, *theirs, training=True, momentum=momentum)
@@ -431,11 +390,11 @@ def test_running_statistics_are_torchs(shape, dtype, momentum, instruction_set):
 
 @pytest.mark.parametrize("shape", ((4096, 3), (4, 3, 64, 64), (2, 2, 7, 7)), ids=str)
 @pytest.mark.parametrize("mean", (1e2, 1e4))
-def test_a_large_mean_costs_batch_norm_no_precision(shape, mean, instruction_set):
-    for x in layouts(random(*shape, mean=mean)):
+def test_a_large_mean_costs_batch_norm_no_precision(shape, mean, isa):
+    for x in dense_layouts(random(*shape, mean=mean)):
         truth = F.batch_norm(x.double(), None, None, training=True)
-        mine = error(fused.batch_norm(x, None, None, training=True), truth)
-        theirs = error(F.batch_norm(x, None, None, training=True), truth)
+        mine = relative(fused.batch_norm(x, None, None, training=True), truth)
+        theirs = relative(F.batch_norm(x, None, None, training=True), truth)
         assert mine <= 1e-6 + theirs
         assert mine < 1e-4 * mean / 1e2
 
@@ -444,8 +403,8 @@ def test_a_channel_whose_first_value_is_far_off():
     x = random(4, 2, 30, 30)
     x[0, :, 0, 0] = 1e6  # a poor shift for the sums
     truth = F.batch_norm(x.double(), None, None, training=True)
-    for y in layouts(x):
-        assert error(fused.batch_norm(y, None, None, training=True), truth) < 1e-5
+    for y in dense_layouts(x):
+        assert relative(fused.batch_norm(y, None, None, training=True), truth) < 1e-5
 
 
 def test_any_strides():
@@ -475,184 +434,3 @@ def test_empty_batches(shape):
         assert (dw == 0).all()
     assert (mean == 0).all()
     assert (var == 1).all()
-
-
-# ---- properties of the operators ----
-
-OPERATORS = torch.ops.benchbench
-
-
-def samples(dtype=torch.float32):
-    """Arguments of every operator, in each of its modes."""
-    kind = {"dtype": dtype, "grad": True}
-    x, r, w, b = (
-        random(6, 9, **kind),
-        random(6, 9, seed=1, **kind),
-        random(9, **kind),
-        random(9, **kind),
-    )
-    for rms in (False, True):
-        yield OPERATORS.norm_rows.default, (x, None, w, None if rms else b, 1e-5, rms)
-        yield OPERATORS.norm_rows.default, (x, r, w, None, 1e-5, rms)
-        yield OPERATORS.norm_rows.default, (x, None, None, None, 1e-5, rms)
-        yield OPERATORS.row_norm.default, (x, w, None if rms else b, 1e-5, rms)
-        yield OPERATORS.add_row_norm.default, (x, r, w, None if rms else b, 1e-5, rms)
-    mean, var = random(3, dtype=dtype), random(3, dtype=dtype).square() + 1
-    for x in layouts(random(2, 3, 4, 5, dtype=dtype)):
-        x = x.detach().requires_grad_()
-        r = random(2, 3, 4, 5, seed=9, **kind)
-        w, b = random(3, **kind), random(3, seed=1, **kind)
-        for training in (True, False):
-            run = (mean, var) if not training else (None, None)
-            rest = (*run, training, 1e-5)
-            yield OPERATORS.batch_norm.default, (x, None, w, b, *rest, False, 0.0)
-            yield OPERATORS.batch_norm.default, (x, None, None, None, *rest, True, 0.0)
-            yield OPERATORS.batch_norm.default, (x, None, w, b, *rest, True, 0.75)
-            yield OPERATORS.batch_norm.default, (x, r, w, b, *rest, True, 0.0)
-
-
-SAMPLES = 26
-
-
-@pytest.mark.parametrize("index", range(SAMPLES))
-def test_opcheck(index):
-    cases = list(samples())
-    assert len(cases) == SAMPLES
-    operator, arguments = cases[index]
-    torch.library.opcheck(operator, arguments)
-
-
-@pytest.mark.parametrize("index", range(SAMPLES))
-def test_gradcheck(index):
-    operator, arguments = list(samples(torch.float64))[index]
-    leaves = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
-
-    def outputs(*_):
-        results = operator(*arguments)
-        results = results if isinstance(results, tuple) else (results,)
-        return [r for r in results if r.requires_grad and r.numel()]
-
-    torch.autograd.gradcheck(outputs, leaves)
-
-
-def test_a_second_derivative_raises():
-    x = random(4, 8, grad=True)
-    for y in (
-        fused.layer_norm(x, (8,)),
-        fused.batch_norm(x, None, None, training=True),
-    ):
-        (dx,) = torch.autograd.grad((y * y * y).sum(), x, create_graph=True)
-        with pytest.raises(RuntimeError, match=r"derivative|not implemented"):
-            dx.sum().backward()
-
-
-def test_no_graph_is_kept_when_no_gradient_is_needed():
-    x, w = random(4, 8), random(8, grad=True)
-    assert fused.layer_norm(x, (8,)).grad_fn is None
-    with torch.no_grad():
-        assert fused.layer_norm(x, (8,), w).grad_fn is None
-    with torch.inference_mode():
-        assert fused.batch_norm(x, None, None, w, training=True).grad_fn is None
-    assert fused.layer_norm(x, (8,), w).grad_fn is not None
-
-
-def test_compiles_to_one_graph_with_gradients():
-    def step(x, r, w, b, image, running_mean, running_var):
-        y, total = fused.add_layer_norm(x, r, (8,), w, b)
-        y = fused.rms_norm(y, (8,), w) + total
-        z = fused.batch_norm_relu(image, running_mean, running_var, training=True)
-        return (y * y).sum() + (z * z).sum() + z[0, 0, 0, 0]
-
-    def arguments():
-        x, r = random(4, 8, grad=True), random(4, 8, seed=1, grad=True)
-        w, b = random(8, seed=2, grad=True), random(8, seed=3, grad=True)
-        image = random(2, 3, 5, 5).requires_grad_()
-        return x, r, w, b, image, torch.zeros(3), torch.ones(3)
-
-    plain, compiled = arguments(), arguments()
-    expected = step(*plain)
-    expected.backward()
-    found = torch.compile(step, fullgraph=True, backend="aot_eager")(*compiled)
-    found.backward()
-    torch.testing.assert_close(found, expected)
-    for mine, true in zip(compiled, plain, strict=True):
-        torch.testing.assert_close(mine, true)  # running statistics moved alike
-        torch.testing.assert_close(mine.grad, true.grad)
-
-
-def test_results_do_not_depend_on_the_number_of_threads():
-    def everything():
-        found = []
-        for shape in ((700, 96), (3, 70_000), (64, 48, 9, 9)):
-            for x in layouts(random(*shape).detach()):
-                x.requires_grad_()
-                c, n = x.shape[1], x.shape[-1]
-                w, v = random(n, grad=True), random(c, grad=True)
-                y = fused.layer_norm(x, (n,), w)
-                z = fused.batch_norm_relu(x, None, None, v, training=True)
-                g = random(*shape, seed=4)
-                found += [y, z, *torch.autograd.grad(y, (x, w), g)]
-                found += torch.autograd.grad(z, (x, v), g)
-        return found
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        alone = everything()
-        for count in (2, 3):
-            torch.set_num_threads(count)
-            for one, many in zip(alone, everything(), strict=True):
-                assert torch.equal(one, many)
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_all_instruction_sets_agree():
-    x, image = random(9, 333, mean=2.0), random(3, 5, 11, 13)
-    before = LIBRARY.build_info()["instruction_set"]
-    found = []
-    try:
-        for name in INSTRUCTION_SETS:
-            LIBRARY.choose_instruction_set(name)
-            found.append(
-                (fused.layer_norm(x, (333,)), fused.batch_norm(image, None, None, training=True))
-            )
-    finally:
-        LIBRARY.choose_instruction_set(before)
-    for other in found[1:]:
-        torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-6)
-
-
-# ---- errors ----
-
-X = torch.zeros(4, 8)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: fused.layer_norm(X, (7,)), r"normalized_shape.*7.*\[?\(?4, 8"),
-        (lambda: fused.layer_norm(X, ()), "normalized_shape"),
-        (lambda: fused.layer_norm(X, (8,), torch.ones(7)), r"weight.*7"),
-        (lambda: fused.layer_norm(X, (4, 8), torch.ones(8, 4)), r"weight.*8, 4"),
-        (lambda: fused.layer_norm(X, (8,), None, torch.ones(8, 1)), r"bias.*8, 1"),
-        (lambda: fused.layer_norm(X.long(), (8,)), "floating"),
-        (lambda: fused.layer_norm(X, (8,), torch.ones(8).bfloat16()), r"weight.*BFloat16.*float32"),
-        (lambda: fused.layer_norm(X, (8,), torch.ones(8).double()), r"weight.*Double"),
-        (lambda: fused.layer_norm(X, (8,), torch.ones(8, device="meta")), r"weight.*meta"),
-        (lambda: fused.add_layer_norm(X, X.double(), (8,)), r"residual.*Double"),
-        (lambda: fused.add_layer_norm(X, X[:2], (8,)), r"residual.*\[2, 8\]"),
-        (lambda: fused.batch_norm(X, None, None), "running statistics"),
-        (lambda: fused.batch_norm(X[:1], None, None, training=True), "more than one value"),
-        (lambda: fused.batch_norm(X[0], None, None, training=True), "dimensions"),
-        (lambda: fused.batch_norm(X, torch.zeros(7), torch.ones(7)), r"running mean.*7"),
-        (lambda: fused.batch_norm(X, torch.zeros(7), None, training=True), r"running mean.*7"),
-        (lambda: fused.batch_norm_add_relu(X, X[:3], None, None, training=True), "residual"),
-        (lambda: fused.batch_norm(X.int(), None, None, training=True), "floating"),
-    ],
-)
-def test_errors_say_what_and_what_next(call, words):
-    with pytest.raises((RuntimeError, ValueError), match=words) as caught:
-        call()
-    text = str(caught.value)
-    assert any(hint in text for hint in ("must", "convert", "move", "use ", "pass", ";"))

@@ -14,20 +14,6 @@ ALPHA = 1e-4
 SETS = native.load().build_info()["instruction_sets"]
 
 
-@pytest.fixture(params=SETS)
-def isa(request):
-    native.load().choose_instruction_set(request.param)
-    yield request.param
-    native.load().choose_instruction_set(SETS[0])
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 

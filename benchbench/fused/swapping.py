@@ -53,15 +53,6 @@ ACTIVATIONS: Mapping[type[nn.Module], type[nn.Module]] = {
 }
 """A lone ReLU is left: torch's is at the limit of the memory already."""
 
-CPU_ONLY = (
-    modules.GroupNorm,
-    modules.InstanceNorm1d,
-    modules.InstanceNorm2d,
-    modules.InstanceNorm3d,
-    modules.LocalResponseNorm,
-)
-"""What has no CUDA kernel yet; left as it is in a model on a GPU."""
-
 WITH_RELU: Mapping[type[nn.Module], type[nn.Module]] = {
     modules.BatchNorm1d: modules.BatchNormReLU1d,
     modules.BatchNorm2d: modules.BatchNormReLU2d,
@@ -127,13 +118,9 @@ def swap(
     left: dict[str, str] = {}
     _replace(model, dict(replacements or {}), replaced)
     table = {**(NORMS if norms else {}), **(ACTIVATIONS if activations else {})}
-    on_cuda = any(parameter.is_cuda for parameter in model.parameters())
     for name, module in model.named_modules():
         ours = table.get(type(module))
         if ours is None or name in replaced:
-            continue
-        if on_cuda and ours in CPU_ONLY:
-            left[name] = "has no CUDA kernel yet"
             continue
         if getattr(module, "inplace", False):
             left[name] = "works in place"

@@ -6,15 +6,12 @@ compute in float32 (float64 for float64) and answer in the input's dtype. Differ
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from benchbench import native
+from benchbench.fused._entries import entry
 
-native.load()
-
-_packed_gate = torch.ops.benchbench.packed_gate.default
-_masked_softmax = torch.ops.benchbench.masked_softmax.default
+_packed_gate = entry("packed_gate")
+_masked_softmax = entry("masked_softmax")
 _RELU, _GELU, _GELU_TANH, _SILU = 0, 3, 4, 5
 """The library's numbers of activations."""
 

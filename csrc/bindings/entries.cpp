@@ -15,6 +15,8 @@ using BatchNormOf = std::tuple<Tensor, Tensor, Tensor, Tensor>(
     const OptionalTensor&, const OptionalTensor&, bool, double, bool, double);
 using GroupNormOf = std::tuple<Tensor, Tensor, Tensor, Tensor>(
     const Tensor&, int64_t, const OptionalTensor&, const OptionalTensor&, double);
+using PackedGateOf = Tensor(const Tensor&, int64_t);
+using MaskedSoftmaxOf = Tensor(const Tensor&, const OptionalTensor&, double, bool);
 using ResponseNormOf = Tensor(const Tensor&, int64_t, double, double, double);
 
 struct Named {
@@ -41,6 +43,8 @@ const Named ENTRIES[] = {
     {"swiglu", Entry<Binary>::make},
     {"prelu", Entry<Binary>::make},
     {"curve", Entry<CurveOf>::make},
+    {"packed_gate", Entry<PackedGateOf>::make},
+    {"masked_softmax", Entry<MaskedSoftmaxOf>::make},
     {"row_norm", Entry<RowNormOf>::make},
     {"add_row_norm", Entry<AddRowNormOf>::make},
     {"batch_norm", Entry<BatchNormOf>::make},

@@ -5,7 +5,8 @@
 // and normalised while it is in the cache: both move no more bytes than they must.
 #include "bindings/transformer.h"
 
-#include <ATen/ops/empty.h>
+#include "bindings/cpu_tensors.h"
+
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -30,9 +31,9 @@ Tensor packed_gate(const Tensor& input, int64_t kind) {
   const Tensor x = input.contiguous();
   const Tensor y = at::empty_symint(packed_sizes(x), x.options());
   const int64_t columns = x.size(-1) / 2, half = columns * x.element_size();
-  const char* const from = static_cast<const char*>(x.const_data_ptr());
-  char* const to = static_cast<char*>(y.mutable_data_ptr());
-  const bool stream = beyond_cache(static_cast<int64_t>(y.nbytes()));
+  const char* const from = bytes(x);
+  char* const to = mutable_bytes(y);
+  const bool stream = streams(y);
   at::parallel_for(0, packed_rows(x), GRAIN / (columns + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const char* const gate = from + 2 * row * half;
@@ -48,12 +49,11 @@ Tensor packed_gate_backward(const Tensor& grad, const Tensor& input, int64_t kin
   check_packed_gradient(input, grad);
   const Type type = type_of("packed_gate", input);
   const Tensor x = input.contiguous(), dy = grad.contiguous();
-  const Tensor dx = at::empty_like(x);
+  const Tensor dx = new_like(x);
   const int64_t columns = x.size(-1) / 2, half = columns * x.element_size();
-  const char* const from = static_cast<const char*>(x.const_data_ptr());
-  const char* const given = static_cast<const char*>(dy.const_data_ptr());
-  char* const to = static_cast<char*>(dx.mutable_data_ptr());
-  const bool stream = beyond_cache(static_cast<int64_t>(dx.nbytes()));
+  const char *const from = bytes(x), *const given = bytes(dy);
+  char* const to = mutable_bytes(dx);
+  const bool stream = streams(dx);
   at::parallel_for(0, packed_rows(x), GRAIN / (columns + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const char* const gate = from + 2 * row * half;
@@ -153,7 +153,7 @@ void softmax_by_mask(bool logarithm, const Tensor& x, const MaskView& view, doub
 Tensor masked_softmax(const Tensor& input, const OptionalTensor& mask, double scale, bool logarithm) {
   check_mask(input, mask);
   const Type type = type_of("masked_softmax", input);
-  const Tensor x = input.contiguous(), y = at::empty_like(x);
+  const Tensor x = input.contiguous(), y = new_like(x);
   if (x.numel() == 0) return y;
   const MaskView view(mask, x);
   switch (type) {
@@ -177,14 +177,13 @@ void scale_rows(T* dx, const T* y, int64_t n, R scale, bool logarithm) {
 Tensor masked_softmax_backward(const Tensor& grad, const Tensor& output, double scale, bool logarithm) {
   check_same_shape("masked_softmax", "the gradient", output, grad);
   const Type type = type_of("masked_softmax", output);
-  const Tensor y = output.contiguous(), dy = grad.contiguous(), dx = at::empty_like(y);
+  const Tensor y = output.contiguous(), dy = grad.contiguous(), dx = new_like(y);
   if (y.numel() == 0) return dx;
   const int64_t n = y.size(-1), stride = n * y.element_size();
-  const auto bytes = [](const Tensor& x) { return static_cast<const char*>(x.const_data_ptr()); };
   at::parallel_for(0, y.numel() / n, GRAIN / n + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const char* const kept = bytes(y) + row * stride;
-      char* const to = static_cast<char*>(dx.mutable_data_ptr()) + row * stride;
+      char* const to = mutable_bytes(dx) + row * stride;
       kernels().softmax_backward(type, logarithm, bytes(dy) + row * stride, kept, to, 1, n, false);
       const auto scaled = [&](auto zero, auto real) {
         using T = decltype(zero);
