@@ -16,10 +16,12 @@ import argparse
 import resource
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchbench import supervise
 from benchbench.catalog import Catalog, Description, ask_unavailable
+from benchbench.cli.run import usual_settings
 from benchbench.contract import PlannedCase, Settings
 from benchbench.engines.local import LocalEngine
 from benchbench.plan import plan
@@ -33,9 +35,7 @@ CONTENDER, COMPILED = 0.25, 4.0
 
 def settings_of(preset: str) -> Settings:
     """What ``benchbench run -p PRESET -n 1`` takes."""
-    if preset == "quick":
-        return Settings(preset=preset, processes=1)
-    return Settings(preset=preset, processes=1, budget=0.4, warmup=0.2)
+    return replace(usual_settings(preset), processes=1)
 
 
 def estimate(case: PlannedCase, settings: Settings, catalog: Catalog) -> float:

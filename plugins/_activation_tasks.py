@@ -92,7 +92,8 @@ class Task:
     quick: tuple[tuple[str, str], ...] = (("float32", "forward"),)
     """Dtype and direction of each quick case, on the first shape. Without any, a quick run takes
     the workload only when asked for it by name."""
-    compiled_in_quick: bool = False
+    compiled: tuple[str, ...] | None = ("full",)
+    """Presets with torch.compile: it takes seconds, and a standard run has ten minutes."""
     others: tuple[tuple[str, Callable[..., Any]], ...] = ()
     others_inexact: Literal["", "gradient", "output"] = ""
     """What is wrong in 16 bits because the others round intermediate results."""
@@ -103,13 +104,6 @@ class Task:
     def workload(self) -> str:
         """The workload's name."""
         return f"activations/{self.name}"
-
-    @property
-    def compiled_presets(self) -> tuple[str, ...] | None:
-        """Where torch.compile runs: it takes seconds, and a standard run has ten minutes."""
-        if self.compiled_in_quick:
-            return None
-        return SLOWER if self.name in ("gelu", "softmax", "swiglu") else ("full",)
 
 
 BOTH = (("float32", "forward"), ("float32", "forward+backward"))
@@ -144,6 +138,7 @@ TASKS = (
         quick=BOTH,
         others=(("by-hand", by_hand_gelu),),
         exact=exact_gelu,
+        compiled=SLOWER,
     ),
     Task(
         name="gelu_tanh",
@@ -151,7 +146,7 @@ TASKS = (
         doc="GELU approximated by tanh, as GPT-2 has it.",
         fused=lambda k: lambda x: k.gelu(x, "tanh"),
         direct=lambda k: k.gelu_tanh,
-        compiled_in_quick=True,
+        compiled=None,
         exact=exact_gelu_tanh,
     ),
     Task(
@@ -173,6 +168,7 @@ TASKS = (
         quick=BOTH,
         others=(("by-hand", by_hand_softmax),),
         others_inexact="gradient",
+        compiled=SLOWER,
     ),
     Task(
         name="bias_gelu",
@@ -193,6 +189,7 @@ TASKS = (
         arguments="gate up",
         shapes=GATED,
         quick=BOTH,
+        compiled=SLOWER,
     ),
     Task(
         name="geglu",

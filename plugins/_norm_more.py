@@ -36,6 +36,8 @@ class Task:
     shapes: tuple[tuple[int, ...], ...]
     others: dict[str, Callable[..., Any]] = field(default_factory=dict)
     fused: Callable[[Any], Callable[..., Any]] | None = None
+    on_cuda: bool = True
+    """Whether there is a CUDA kernel."""
     by_channel: bool = True
     """Weight and bias along dimension 1, or along the last."""
     dtypes: tuple[str, ...] = shared.DTYPES
@@ -137,6 +139,7 @@ TASKS = (
         shapes=((32, 256, 1024),),
         others={"as-group-norm": instance_norm_as_group_norm},
         fused=lambda k: lambda x, w, b: k.instance_norm(x, None, None, w, b, eps=EPS),
+        on_cuda=False,
         dtypes=("float32",),
     ),
     Task(
@@ -146,6 +149,7 @@ TASKS = (
         shapes=((2, 32, 16, 64, 64),),
         others={"as-group-norm": instance_norm_as_group_norm},
         fused=lambda k: lambda x, w, b: k.instance_norm(x, None, None, w, b, eps=EPS),
+        on_cuda=False,
         dtypes=("float32",),
     ),
     Task(
@@ -331,9 +335,7 @@ def implementations() -> Iterator[bb.Implementation]:
         yield shared.functional(task.workload, "eager", task.function, doc="PyTorch, eager.")
         yield shared.compiled(task.workload, task.function, ("full",))
         if task.fused is not None:
-            yield from shared.fused(
-                task.workload, task.fused, on_cuda=not task.name.startswith("instance_norm")
-            )
+            yield from shared.fused(task.workload, task.fused, on_cuda=task.on_cuda)
         for name, function in task.others.items():
             yield shared.functional(task.workload, name, function)
     for workload, name, build, doc in (

@@ -94,7 +94,7 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
     """Eager, compiled, fused, and what people write by hand."""
     for task in TASKS:
         yield shared.functional(task.workload, "eager", task.function, doc="PyTorch, eager.")
-        yield shared.compiled(task.workload, task.function, task.compiled_presets)
+        yield shared.compiled(task.workload, task.function, task.compiled)
         if task.fused is not None:
             yield from shared.fused(task.workload, task.fused, direct=task.direct)
         for name, function in task.others:

@@ -97,7 +97,8 @@ class Task:
     gpu: tuple[tuple[int, ...], ...] = GPU_ROWS
     dtypes: tuple[str, ...] = shared.DTYPES
     quick: tuple[str, ...] = ("forward",)
-    compiled_in_quick: bool = False
+    compiled: tuple[str, ...] | None = ("full",)
+    """Presets with torch.compile: it takes seconds, and a standard run has ten minutes."""
     others: tuple[tuple[str, Callable[..., Any]], ...] = ()
     others_inexact: Literal["", "gradient", "output"] = ""
     """What is wrong in 16 bits because the others round intermediate results."""
@@ -119,7 +120,7 @@ TASKS = (
         fused=lambda k: lambda x, w, b: k.layer_norm(x, x.shape[-1:], w, b, EPS),
         direct=lambda k: lambda x, w, b: k.row_norm(x, w, b, EPS, False),
         quick=("forward", "forward+backward"),
-        compiled_in_quick=True,
+        compiled=None,
         others=(("by-hand", layer_norm_by_hand),),
         others_inexact="output",
         tolerance=COARSE,
@@ -133,6 +134,7 @@ TASKS = (
         fused=lambda k: lambda x, w: k.rms_norm(x, x.shape[-1:], w, EPS),
         direct=lambda k: lambda x, w: k.row_norm(x, w, None, EPS, True),
         others=(("by-hand", rms_norm_by_hand),),
+        compiled=shared.SLOWER,
     ),
     Task(
         name="add_layer_norm",
@@ -245,16 +247,7 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
     """Eager, compiled, fused, and what people write by hand."""
     for task in TASKS:
         yield shared.functional(task.workload, "eager", task.function, doc="PyTorch, eager.")
-        yield shared.compiled(
-            task.workload,
-            task.function,
-            # It takes seconds, and a standard run has ten minutes for everything.
-            None
-            if task.compiled_in_quick
-            else shared.SLOWER
-            if task.name == "rms_norm"
-            else ("full",),
-        )
+        yield shared.compiled(task.workload, task.function, task.compiled)
         if task.fused is not None:
             yield from shared.fused(
                 task.workload, task.fused, direct=task.direct, on_cuda=task.on_cuda

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import benchbench as bb
 from benchbench_plugins import _functional as shared
 from benchbench_plugins._common import optional
-from benchbench_plugins.models import ways
+from benchbench_plugins.models import judge, ways
 from benchbench_plugins.models.zoo import MODELS, Model, reseeded
 
 SIZE = 224
@@ -273,8 +273,7 @@ def check(model: Model, evidence: bb.Evidence) -> str | None:
 
 def metrics(output: Tensor, wanted: Tensor) -> dict[str, float]:
     """``off``: distance to float64 over the length of the answer."""
-    target = wanted.double().cpu()
-    return {"off": float((output.double().cpu() - target).norm() / target.norm())}
+    return {"off": judge.off(output, wanted)}
 
 
 @bb.hookimpl

@@ -112,12 +112,6 @@ LEFT_OUT = (
         "models/*-train:*drawn*",
     ),
     LeftOut(
-        "models",
-        "Bytes of saved activations, and bytes at the peak by phase",
-        "Not written; `memory` in every table is the peak of a call.",
-        "models/*saved*:*",
-    ),
-    LeftOut(
         "losses",
         "Confusion matrix, precision, recall, F1",
         "They are figures of a table, not things to be fast at; scikit-learn and torchmetrics "

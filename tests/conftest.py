@@ -1,9 +1,12 @@
-"""Tests of several processes at once (``pytest -n``) share the cores; fixtures of kernels' tests.
+"""Tests of several processes at once (``pytest -n``) share the cores; fixtures of many tests.
 
 torch and the library are imported by the tests that need them, not here.
 """
 
+import importlib
 import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 
@@ -15,6 +18,44 @@ def pytest_configure() -> None:
 
         # More threads than cores wait for each other: a call takes milliseconds instead of micro-.
         torch.set_num_threads(max(1, torch.get_num_threads() // int(workers)))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small layers on two threads wait for each other for seconds when the machine is busy."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def fresh_answers() -> Iterator[None]:
+    """What is installed is asked once a process; tests change the answer."""
+    from benchbench_plugins._common import optional
+
+    optional.cache_clear()
+    yield
+    optional.cache_clear()
+
+
+@pytest.fixture
+def fail_import(monkeypatch: pytest.MonkeyPatch, fresh_answers: None) -> Callable[..., None]:
+    """Makes packages fail when a plugin imports them: not installed, or with the error given."""
+    real = importlib.import_module
+
+    def fail(*packages: str, error: Exception | None = None) -> None:
+        def import_module(name: str, *arguments: str) -> ModuleType:
+            top = name.partition(".")[0]
+            if top in packages:
+                raise error or ModuleNotFoundError(f"No module named {top!r}", name=top)
+            return real(name, *arguments)
+
+        monkeypatch.setattr(importlib, "import_module", import_module)
+
+    return fail
 
 
 @pytest.fixture

@@ -2,15 +2,11 @@
 
 import pytest
 import torch
+from model_trials import BY_NAME, CONTENDERS, WORKLOADS
 
 import benchbench as bb
-from benchbench_plugins import models
 from benchbench_plugins.models import split
-from benchbench_plugins.models.zoo import MODELS
 
-WORKLOADS = {w.name: w for w in models.benchbench_workloads()}
-CONTENDERS = {item.id: item for item in models.benchbench_implementations()}
-BY_NAME = {model.name: model for model in MODELS}
 PARAMS = {
     "mlp": {"batch": 4},
     "lstm": {"batch": 2},

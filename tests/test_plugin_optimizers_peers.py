@@ -1,6 +1,5 @@
 """Racers of other libraries: reasons, versions, and that they race like the others."""
 
-import importlib
 import sys
 from types import ModuleType
 
@@ -8,34 +7,18 @@ import pytest
 import torch
 
 import benchbench as bb
-from benchbench_plugins._common import optional
 from benchbench_plugins.optimizers import peers, races, target, tune
 from benchbench_plugins.optimizers.peers import PEERS
 from benchbench_plugins.optimizers.races import RACES
 
 BY_NAME = {race.name: race for race in RACES}
 ITEMS = {item.id: item for item in peers.implementations()}
-TOPS = {"pytorch_optimizer", "bitsandbytes", "torchao"}
-
-
-@pytest.fixture(autouse=True)
-def fresh_answers():
-    optional.cache_clear()
-    yield
-    optional.cache_clear()
+pytestmark = pytest.mark.usefixtures("fresh_answers")
 
 
 @pytest.fixture
-def nothing_installed(monkeypatch):
-    real = importlib.import_module
-
-    def import_module(name, *arguments):
-        top = name.partition(".")[0]
-        if top in TOPS:
-            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
+def nothing_installed(fail_import):
+    fail_import("pytorch_optimizer", "bitsandbytes", "torchao")
 
 
 class Momentum(torch.optim.SGD):
@@ -68,20 +51,14 @@ def test_a_missing_library_names_the_command(name, nothing_installed):
     assert ITEMS[name].presets == ("full",)
 
 
-def test_a_broken_library_costs_its_own_rows_only(monkeypatch):
+def test_a_broken_library_costs_its_own_rows_only(monkeypatch, fail_import):
     install(monkeypatch)
-    real = importlib.import_module
-
-    def import_module(name, *arguments):
-        if name.startswith("bitsandbytes"):
-            raise RuntimeError("libbitsandbytes_cpu.so: cannot open shared object file")
-        return real(name, *arguments)
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
+    text = "libbitsandbytes_cpu.so: cannot open shared object file"
+    fail_import("bitsandbytes", error=RuntimeError(text))
     for name, item in ITEMS.items():
         reason = item.unavailable({"seeds": 2})
         if "bitsandbytes" in name:
-            assert "cannot open shared object file" in reason
+            assert text in reason
         else:
             assert reason is None
     assert all(item.unavailable({"seeds": 2}) is None for item in target.implementations())
@@ -153,13 +130,14 @@ def test_each_that_is_installed_goes_downhill(peer):
     data = race.data()
     x, y = data["train_x"][:256], data["train_y"][:256]
     losses = []
-    for _ in range(60):
+    # Lion moves every number by its rate, 0.0005, in a step: it goes down as far, but later.
+    for _ in range(150 if peer.name == "lion" else 60):
         optimizer.zero_grad()
         loss = race.loss(model(x), y)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
-    assert losses[-1] < 0.9 * losses[0]  # rates are for a race of hundreds of steps
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_workloads_are_those_of_the_races():

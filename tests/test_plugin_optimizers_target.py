@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import benchbench as bb
-from benchbench_plugins._common import optional
 from benchbench_plugins.optimizers import races, target, tune, ways
 from benchbench_plugins.optimizers.target import RACERS
 
@@ -195,13 +194,9 @@ def test_tuning_prints_four_rates_for_each_racer(monkeypatch, capsys):
     assert [line.endswith("<") for line in lines] == [False, False, True, False]
 
 
-def test_without_scikit_learn_the_races_are_unavailable(monkeypatch):
+def test_without_scikit_learn_the_races_are_unavailable(monkeypatch, fresh_answers):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    optional.cache_clear()
-    try:
-        for item in target.implementations():
-            assert "scikit-learn" in item.unavailable({"seeds": 3})
-        item = CONTENDERS[f"{ways.WORKLOAD}:for-loop"]
-        assert "scikit-learn" in item.unavailable({"seeds": 3, "optimizer": "adam"})
-    finally:
-        optional.cache_clear()
+    for item in target.implementations():
+        assert "scikit-learn" in item.unavailable({"seeds": 3})
+    item = CONTENDERS[f"{ways.WORKLOAD}:for-loop"]
+    assert "scikit-learn" in item.unavailable({"seeds": 3, "optimizer": "adam"})

@@ -1,6 +1,5 @@
 """Peers: honest reasons where they cannot run, right calls where they can."""
 
-import importlib
 import sys
 from types import ModuleType
 
@@ -10,7 +9,6 @@ import torch
 
 from benchbench.plugins import LoaderOptions, load
 from benchbench_plugins import peers
-from benchbench_plugins._common import optional
 from benchbench_plugins.peers import gems, library, liger, quack
 
 FAKES = {"liger": stand_ins.liger, "quack": stand_ins.quack, "flag-gems": stand_ins.gems}
@@ -23,6 +21,7 @@ SMALL = {
     "losses/cross-entropy": (16, 10),
     "losses/mse": (16, 10),
 }
+pytestmark = pytest.mark.usefixtures("fresh_answers")
 
 
 @pytest.fixture(scope="module")
@@ -30,28 +29,12 @@ def catalog():
     return load(LoaderOptions(allowed=("benchbench",))).catalog
 
 
-@pytest.fixture(autouse=True)
-def fresh_answers():
-    """What is installed is asked once a process; tests change the answer."""
-    optional.cache_clear()
-    yield
-    optional.cache_clear()
-
-
 @pytest.fixture
-def absent(monkeypatch):
+def absent(monkeypatch, fail_import):
     """None of the libraries is installed."""
     for name in [name for name in sys.modules if name.partition(".")[0] in TOPS]:
         monkeypatch.delitem(sys.modules, name)
-    real = importlib.import_module
-
-    def import_module(name, *arguments):
-        top = name.partition(".")[0]
-        if top in TOPS:
-            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
+    fail_import(*TOPS)
     monkeypatch.setattr(library, "find_spec", lambda name: None)
 
 
@@ -96,18 +79,11 @@ def test_a_missing_library_names_the_command(name, catalog, absent, gpu):
     assert command in reason and "not installed" in reason
 
 
-def test_a_broken_library_costs_its_own_rows_only(catalog, monkeypatch, gpu):
+def test_a_broken_library_costs_its_own_rows_only(catalog, monkeypatch, gpu, fail_import):
     for modules in FAKES.values():
         for name, module in modules().items():
             monkeypatch.setitem(sys.modules, name, module)
-    real = importlib.import_module
-
-    def import_module(name, *arguments):
-        if name == "flag_gems":
-            raise RuntimeError("no driver: 0 active drivers ([])")
-        return real(name, *arguments)
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
+    fail_import("flag_gems", error=RuntimeError("no driver: 0 active drivers ([])"))
     for item in PEERS.values():
         workload = catalog.workloads[item.workload]
         reason = item.unavailable(params_of(workload, device="cuda"))

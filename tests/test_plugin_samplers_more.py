@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sampler_trials
 import torch
 from hypothesis import given, settings, strategies as st
+from sampler_trials import CONTENDERS, WORKLOADS, flat
 
 import benchbench as bb
 from benchbench.runner import Runner
 from benchbench.testing import BRIEF
-from benchbench_plugins import samplers
 from benchbench_plugins.samplers import (
     bagging,
     blocks,
     enlarge,
     folds,
-    quality,
     series,
     signals,
     smote,
@@ -26,8 +26,6 @@ from benchbench_plugins.samplers import (
     subsets,
 )
 
-WORKLOADS = {w.name: w for w in samplers.benchbench_workloads()}
-CONTENDERS = {i.id: i for i in samplers.benchbench_implementations()}
 ON_CPU = {"device": "cpu"}
 SMALL: dict[str, list[dict[str, Any]]] = {
     subsets.PERMUTATION: [{"rows": 20_001}],
@@ -51,30 +49,11 @@ POINTS = [
 ]
 
 
-class Trial:
-    """A workload at one small point, and what its check says."""
+class Trial(sampler_trials.Trial):
+    """A workload at one small point of this file's."""
 
     def __init__(self, workload: str, params: dict[str, Any] | None = None, seed: int = 0) -> None:
-        self.workload = WORKLOADS[workload]
-        self.params = params or {**SMALL[workload][0], **ON_CPU}
-        self.inputs = self.workload.make(self.params, seed)
-        self.reference = self.workload.reference and self.workload.reference(self.inputs)
-
-    def judge(self, output: Any, calls: int = 1, *, timed: bool = False) -> str | None:
-        return self.workload.check(
-            bb.Evidence(
-                output=output,
-                inputs=self.inputs,
-                params=self.params,
-                calls=calls,
-                reference=self.reference,
-                timed=timed,
-            )
-        )
-
-
-def first(output: Any) -> np.ndarray:
-    return quality.array(output[0] if isinstance(output, tuple) else output)
+        super().__init__(workload, params or {**SMALL[workload][0], **ON_CPU}, seed)
 
 
 def reason_for(contender: str, params: dict[str, Any]) -> str | None:
@@ -95,9 +74,9 @@ def test_honest_contenders_pass(contender: str, params: dict[str, Any], seed: in
     outputs = [thunk() for _ in range(3)]
     for calls, output in enumerate(outputs, 1):
         assert trial.judge(output, calls, timed=calls > 1) is None
-    assert not np.array_equal(first(outputs[0]), first(outputs[1]))
+    assert not np.array_equal(flat(outputs[0]), flat(outputs[1]))
     again = implementation.build(trial.inputs)()
-    assert np.array_equal(first(outputs[0]), first(again)), "a seed must fix the draws"
+    assert np.array_equal(flat(outputs[0]), flat(again)), "a seed must fix the draws"
     if trial.workload.metrics is not None:
         found = trial.workload.metrics(outputs[0], trial.reference)
         assert all(np.isfinite(value) for value in found.values())
@@ -234,7 +213,7 @@ def test_every_way_permutes_small_sets_too(n: int) -> None:
     inputs = subsets.make({"rows": n, "device": "cpu"}, 0)
     for contender in CONTENDERS.values():
         if contender.workload == subsets.PERMUTATION:
-            assert np.array_equal(np.sort(first(contender.build(inputs)())), np.arange(n))
+            assert np.array_equal(np.sort(flat(contender.build(inputs)())), np.arange(n))
 
 
 def test_leave_one_out_ways_agree_and_a_wrong_one_does_not() -> None:

@@ -1,6 +1,5 @@
 """polars and tsbootstrap: reasons where they are missing, right draws and series where not."""
 
-import importlib
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -10,7 +9,6 @@ import torch
 
 import benchbench as bb
 from benchbench_plugins import samplers
-from benchbench_plugins._common import optional
 from benchbench_plugins.samplers import peers
 
 WORKLOADS = {w.name: w for w in samplers.benchbench_workloads()}
@@ -26,13 +24,7 @@ SMALL = {
     "samplers/block-bootstrap": {"rows": 5_000, "replicates": 4},
     "samplers/bootstrap-mean": {"rows": 5_000, "replicates": 50},
 }
-
-
-@pytest.fixture(autouse=True)
-def fresh_answers():
-    optional.cache_clear()
-    yield
-    optional.cache_clear()
+pytestmark = pytest.mark.usefixtures("fresh_answers")
 
 
 def params_of(name, **chosen):
@@ -59,15 +51,8 @@ def run(item, **chosen):
 
 
 @pytest.mark.parametrize("name", ITEMS)
-def test_a_missing_library_names_the_command(name, monkeypatch):
-    real = importlib.import_module
-
-    def import_module(module, *arguments):
-        if module in ("polars", "tsbootstrap"):
-            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-        return real(module, *arguments)
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
+def test_a_missing_library_names_the_command(name, fail_import):
+    fail_import("polars", "tsbootstrap")
     item = ITEMS[name]
     reason = item.unavailable(params_of(item.workload))
     assert f"{item.name} is not installed: pip install {item.name}" == reason

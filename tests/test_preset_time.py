@@ -53,7 +53,6 @@ def test_a_sample_stands_for_all(every):
 
 
 def test_settings_are_those_of_the_command_line():
-    from benchbench.cli import run
-
-    text = Path(run.__file__).read_text()
-    assert f"Settings(processes=9, budget={SETTINGS.budget}, warmup={SETTINGS.warmup})" in text
+    assert (SETTINGS.preset, SETTINGS.processes) == ("standard", 1)
+    assert (SETTINGS.budget, SETTINGS.warmup) == (0.4, 0.2)
+    assert preset_time.settings_of("quick") == bb.Settings(preset="quick", processes=1)

@@ -29,6 +29,15 @@ _DEFAULTS = Settings()
 _MEBI = 1 << 20
 
 
+def usual_settings(preset: str) -> Settings:
+    """What a preset takes where no option says otherwise.
+
+    A quick look is for a first table in minutes; 9 processes are what a decision takes.
+    """
+    usual = _DEFAULTS if preset == "quick" else Settings(processes=9, budget=0.4, warmup=0.2)
+    return replace(usual, preset=preset)
+
+
 @click.command(name="run")
 @click.argument("patterns", nargs=-1, metavar="[KIND|WORKLOAD|GLOB]...")
 @click.option("--preset", "-p", default="quick", show_default=True, help="quick, standard or full.")
@@ -146,8 +155,7 @@ def command(
     options = without(options, description.blocked)
     check_report(report, description)
     _check_timer(timer, description)
-    # A quick look is for a first table in minutes; 9 processes are what a decision takes.
-    usual = _DEFAULTS if preset == "quick" else Settings(processes=9, budget=0.4, warmup=0.2)
+    usual = usual_settings(preset)
     fresh = instructions.PROCESSES if timer == instructions.TIMER else usual.processes
     settings = Settings(
         preset=preset,

@@ -3,8 +3,7 @@
 The preset ``batches`` sweeps the batch size: ``benchbench run models/resnet18 -p batches`` shows
 samples a second for each. ``swapped`` replaces norms and activations by benchbench's own kernels,
 so that what a kernel gains alone can be seen in a model, and ``swapped-NAME`` by those of another
-contender. Weights are random with a fixed seed and
-equal for all contenders.
+contender. Weights are random with a fixed seed and equal for all contenders.
 """
 
 from __future__ import annotations
@@ -13,13 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import benchbench as bb
+from benchbench_plugins import _functional as shared
 from benchbench_plugins.models import bfloat16, contenders, gan, judge, saved, split, timm, zoo
 from benchbench_plugins.models.ways import WAYS, build, reference, unavailable
 from benchbench_plugins.models.zoo import MODELS, Model
 
 _PARTS = (split, bfloat16, contenders, timm, gan)
-_GPU_BATCH = {True: 64, False: 256}
-"""Of images, and of anything else: enough to fill a large chip."""
 
 
 def _inference(model: Model) -> bb.Workload:
@@ -62,12 +60,13 @@ def _training(model: Model) -> bb.Workload:
 
 def _presets(model: Model, quick: zoo.Points | None, *, training: bool = False) -> dict[str, Any]:
     in_standard = model.standard is not None and (model.train_in_standard or not training)
+    batch = 64 if model.images else 256  # enough to fill a large chip
     return {
         "quick": [quick] if quick is not None else [],
         "standard": [model.standard] if in_standard else [],
         "full": dict(model.axes),
         "batches": {"batch": zoo.BATCHES},
-        "gpu": {**dict(model.axes), "batch": (_GPU_BATCH[model.images],), "device": ("cuda",)},
+        "gpu": {**model.axes, "batch": (batch,), "device": shared.CUDA},
     }
 
 

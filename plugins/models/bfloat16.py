@@ -69,7 +69,7 @@ def _workload(model: Model, training: bool) -> bb.Workload:
         return judge.check(model.kinked, evidence, coarse=True)
 
     doc = "Forward, backward and a step of SGD" if training else "Inference"
-    standard = model.standard if model.name in IN_STANDARD and not training else None
+    in_standard = model.name in IN_STANDARD and not training
     particular: dict[str, Any] = (
         {"tolerance": None, "check": check, "metrics": judge.metrics, "stateful": True}
         if training
@@ -81,7 +81,7 @@ def _workload(model: Model, training: bool) -> bb.Workload:
         axes={**model.axes, "device": shared.DEVICES},
         presets={
             "quick": [],
-            "standard": [_smallest(model)] if standard else [],
+            "standard": [_smallest(model)] if in_standard else [],
             "full": dict(model.axes),
         },
         make=lambda params, seed: zoo.make(model, params, seed, training=training),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import benchbench as bb
 from benchbench_plugins import activations, normalizations, peers
-from benchbench_plugins.models.ways import Way, inference, prepared, training_step
+from benchbench_plugins.models.ways import WAYS, inference, prepared, training_step
 from benchbench_plugins.models.zoo import MODELS, Model
 from benchbench_plugins.normalizations import EPS
 
@@ -174,14 +174,12 @@ def implementations() -> Iterator[bb.Implementation]:
 
 
 def _builder(model: Model, name: str, training: bool) -> Callable[[Any], bb.Thunk]:
-    way = Way(name=f"swapped-{name}", doc="")
-
     def build(inputs: Any) -> bb.Thunk:
-        network = prepared(way, inputs, training)
+        network = prepared(WAYS[0], inputs, training)
         swap(network, name, backward=training)
         if training:
-            return training_step(model, network, inputs, way)
-        return inference(network, inputs, way)
+            return training_step(model, network, inputs)
+        return inference(network, inputs)
 
     return build
 

@@ -12,17 +12,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import benchbench as bb
 from benchbench_plugins import _functional as shared
 from benchbench_plugins.models import judge, zoo
-from benchbench_plugins.models.judge import LEARNING_RATE
-from benchbench_plugins.models.ways import WAYS, Way, prepared, unavailable
+from benchbench_plugins.models.judge import LEARNING_RATE, MOMENTUM
+from benchbench_plugins.models.ways import WAYS, Way, prepared, unavailable, watched
 from benchbench_plugins.models.zoo import MODELS, Model
 
 PARTS = ("forward", "backward", "optimizer")
-MOMENTUM = 0.9
 IN_STANDARD = ("resnet18", "transformer-block")
 
 
@@ -37,18 +36,13 @@ def make(model: Model, params: bb.Params, seed: int) -> bb.Inputs:
     return bb.Inputs({**inputs, "part": str(params["part"])})
 
 
-def watched(parameters: list[nn.Parameter]) -> list[int]:
-    """The first, the middle and the last parameter."""
-    return sorted({0, len(parameters) // 2, len(parameters) - 1})
-
-
 def thunk(model: Model, network: Any, inputs: Any) -> bb.Thunk:
     """One part of a step of ``network``; see :func:`check` for what each returns."""
     x, target, loss_of = inputs.x, inputs.target, model.loss
     if inputs.part == "forward":
         return lambda: {"loss": loss_of(network(x), target).detach()}
     parameters = list(network.parameters())
-    places = watched(parameters)
+    places = watched(len(parameters))
     loss = loss_of(network(x), target)
     if inputs.part == "backward":
 
@@ -71,16 +65,15 @@ def thunk(model: Model, network: Any, inputs: Any) -> bb.Thunk:
 
 def reference(model: Model, inputs: Any) -> dict[str, Any]:
     """In float64: the loss, and the watched gradients and parameters before the first step."""
-    target = inputs.target.double() if inputs.target.is_floating_point() else inputs.target
-    network = prepared(WAYS[0], inputs, True).double()
-    parameters = list(network.parameters())
-    loss = model.loss(network(inputs.x.double()), target)
-    places = watched(parameters)
-    gradients = torch.autograd.grad(loss, [parameters[place] for place in places])
+    double, network = inputs.double(), prepared(WAYS[0], inputs, True).double()
+    loss = model.loss(network(double.x), double.target)
+    every = list(network.parameters())
+    parameters = [every[place] for place in watched(len(every))]
+    gradients = torch.autograd.grad(loss, parameters)
     return {
         "loss": loss.detach(),
         "gradients": gradients,
-        "starts": tuple(parameters[place].detach() for place in places),
+        "starts": tuple(parameter.detach() for parameter in parameters),
     }
 
 
@@ -98,19 +91,9 @@ def check(model: Model, evidence: bb.Evidence) -> str | None:
     limit = judge.KINKED if model.kinked else judge.SMOOTH
     part = str(evidence.params["part"])
     if part == "forward":
-        loss, first = float(output["loss"]), float(wanted["loss"])
-        if not abs(loss - first) <= judge.LOSS * abs(first):
-            return f"its loss is {loss:.8g}, the float64 reference's {first:.8g}"
-        return None
+        return judge.check_loss(judge.LOSS, output, wanted)
     if part == "backward":
-        pairs = zip(output["gradients"], wanted["gradients"], strict=True)
-        for position, (gradient, exact) in enumerate(pairs):
-            if not (error := judge.off(gradient, exact)) <= limit:
-                return (
-                    f"its gradient {position} of {len(wanted['gradients'])} is off by {error:.2g} "
-                    f"of its length, allowed is {limit:g}"
-                )
-        return None
+        return judge.check_gradients(limit, output, wanted)
     way = LEARNING_RATE * travelled(evidence.calls)
     for position, (parameter, start, gradient) in enumerate(
         zip(output["parameters"], wanted["starts"], wanted["gradients"], strict=True)

@@ -49,15 +49,9 @@ def model_of(name: str) -> Model:
         name="timm",
         doc="A network of timm's, by name.",
         factory=partial(create, name),
-        input=zoo.image,
-        axes={"batch": (1, 8), "size": (224,)},
-        quick=None,
         standard=None,
-        classes=1000,
-        images=True,
-        kinked=True,
         needs="timm",
-        compile_in_standard=False,
+        **zoo.LARGE,
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import benchbench as bb
 from benchbench_plugins import _functional as shared
 from benchbench_plugins.models import saved
-from benchbench_plugins.models.judge import LEARNING_RATE
+from benchbench_plugins.models.judge import LEARNING_RATE, MOMENTUM
 from benchbench_plugins.models.zoo import Model
 
 
@@ -146,6 +146,11 @@ def inference(network: Any, inputs: Any, way: Way = WAYS[0]) -> bb.Thunk:
     return call_in_bfloat16 if way.autocast or way.convert else call
 
 
+def watched(count: int) -> list[int]:
+    """Places of the first, the middle and the last of ``count`` parameters."""
+    return sorted({0, count // 2, count - 1})
+
+
 def training_step(model: Model, network: Any, inputs: Any, way: Way = WAYS[0]) -> bb.Thunk:
     """One step of SGD with momentum on the same batch each time.
 
@@ -154,10 +159,10 @@ def training_step(model: Model, network: Any, inputs: Any, way: Way = WAYS[0]) -
     what autograd saved (module ``saved``).
     """
     parameters = list(network.parameters())
-    optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=0.9)
+    optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=MOMENTUM)
     x, target, loss_of = inputs.x, inputs.target, model.loss
-    watched = [parameters[i] for i in sorted({0, len(parameters) // 2, len(parameters) - 1})]
-    views = tuple(parameter.detach() for parameter in watched)
+    seen = [parameters[place] for place in watched(len(parameters))]
+    views = tuple(parameter.detach() for parameter in seen)
     stays = [*parameters, *network.buffers()]
     scales = iter([] if way.compile else [saved.SavedTensors(stays, [x, target])])
 
@@ -173,7 +178,7 @@ def training_step(model: Model, network: Any, inputs: Any, way: Way = WAYS[0]) -
             saved.note(loss, scale.saved)
         return {
             "loss": loss,
-            "gradients": tuple(parameter.grad for parameter in watched),
+            "gradients": tuple(parameter.grad for parameter in seen),
             "parameters": views,
         }
 
@@ -182,9 +187,8 @@ def training_step(model: Model, network: Any, inputs: Any, way: Way = WAYS[0]) -
 
 def reference(model: Model, inputs: Any, training: bool) -> Any:
     """The eager model in float64; after one step where it is trained."""
-    target = inputs.target.double() if inputs.target.is_floating_point() else inputs.target
+    double = inputs.double()
     network = copy.deepcopy(inputs.model).double().train(training)
-    double = bb.Inputs({"x": inputs.x.double(), "target": target})
     thunk = training_step(model, network, double) if training else inference(network, double)
     return thunk()
 

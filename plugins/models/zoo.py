@@ -122,6 +122,16 @@ def image(params: bb.Params) -> tuple[int, ...]:
     return (_number(params, "batch"), 3, _number(params, "size"), _number(params, "size"))
 
 
+OF_IMAGES: dict[str, Any] = {"input": image, "classes": 1000, "images": True, "kinked": True}
+"""What classifiers of photographs have in common."""
+LARGE: dict[str, Any] = {
+    **OF_IMAGES,
+    "axes": {"batch": (1, 8), "size": (224,)},
+    "quick": None,
+    "compile_in_standard": False,
+}
+"""The same for those that take too long for a quick look."""
+
 MODELS = (
     Model(
         name="linear-regression",
@@ -235,45 +245,33 @@ MODELS = (
         name="alexnet-2012",
         doc="AlexNet as of 2012: local response norm, overlapping pooling, two groups.",
         factory=AlexNet2012,
-        input=image,
         axes={"batch": (1, 32), "size": (224,)},
         quick=None,
         standard={"batch": (1,), "size": (224,)},
-        classes=1000,
-        images=True,
-        kinked=True,
+        **OF_IMAGES,
         train_in_standard=False,
     ),
     Model(
         name="resnet18",
         doc="torchvision's ResNet-18.",
         factory=torchvision_factory("resnet18"),
-        input=image,
         axes={"batch": (2, 8, 32), "size": (224, 64)},
         quick={"batch": (2,), "size": (224,)},
         standard={"batch": (8,), "size": (224,)},
         quick_training={"batch": (8,), "size": (64,)},
-        classes=1000,
-        images=True,
-        kinked=True,
         needs="torchvision",
         compile_in_standard=False,
+        **OF_IMAGES,
     ),
     *(
         Model(
             name=name,
             doc=doc,
             factory=torchvision_factory(name.replace("-", "_")),
-            input=image,
-            axes={"batch": (1, 8), "size": (224,)},
-            quick=None,
             standard=standard,
-            classes=1000,
-            images=True,
-            kinked=True,
             needs="torchvision",
-            compile_in_standard=False,
             train_in_standard=name == "resnet50",
+            **LARGE,
         )
         for name, doc, standard in (
             ("alexnet", "torchvision's AlexNet (of 2014).", None),

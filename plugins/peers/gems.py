@@ -19,9 +19,15 @@ from benchbench_plugins.peers.library import Kernel, Library, planes_only
 FORWARD = "called by name its operator has no autograd"
 
 
-def _operator(name: str, *rest: Any, **settings: Any) -> Callable[..., Callable[..., Any]]:
-    """``flag_gems.NAME`` of x with further arguments."""
-    return lambda k, backward: lambda x: getattr(k, name)(x, *rest, **settings)
+def _operator(task: str, *rest: Any, name: str = "", **settings: Any) -> Kernel:
+    """An activation by a single operator of x and further arguments; ``name`` if it is another."""
+    name = name or task
+    return Kernel(
+        workload=f"activations/{task}",
+        doc=f"flag_gems.{name}.",
+        function=lambda k, backward: lambda x: getattr(k, name)(x, *rest, **settings),
+        autograd=FORWARD,
+    )
 
 
 def _layer_norm(k: Any, backward: bool) -> Callable[..., Any]:
@@ -44,35 +50,22 @@ def _cross_entropy(k: Any, backward: bool) -> Callable[..., Any]:
     return lambda logits, target, hot: k.cross_entropy_loss(logits, target)
 
 
-_OPERATORS: tuple[tuple[str, str, Callable[..., Callable[..., Any]]], ...] = (
-    ("relu", "relu", _operator("relu")),
-    ("sigmoid", "sigmoid", _operator("sigmoid")),
-    ("tanh", "tanh", _operator("tanh")),
-    ("gelu", "gelu", _operator("gelu")),
-    ("gelu_tanh", "gelu", _operator("gelu", approximate="tanh")),
-    ("silu", "silu", _operator("silu")),
-    ("elu", "elu", _operator("elu")),
-    ("softplus", "softplus", _operator("softplus")),
-    ("log_sigmoid", "log_sigmoid", _operator("log_sigmoid")),
-    ("glu", "glu", _operator("glu", -1)),
-    ("softmax", "softmax", _operator("softmax", -1, False)),
-    ("log_softmax", "log_softmax", _operator("log_softmax", -1, False)),
-)
-"""Workload, function, and how to call it."""
-
 LIBRARY = Library(
     name="flag-gems",
     module="flag_gems",
     kernels=(
-        *(
-            Kernel(
-                workload=f"activations/{task}",
-                doc=f"flag_gems.{name}.",
-                function=function,
-                autograd=FORWARD,
-            )
-            for task, name, function in _OPERATORS
-        ),
+        _operator("relu"),
+        _operator("sigmoid"),
+        _operator("tanh"),
+        _operator("gelu"),
+        _operator("gelu_tanh", name="gelu", approximate="tanh"),
+        _operator("silu"),
+        _operator("elu"),
+        _operator("softplus"),
+        _operator("log_sigmoid"),
+        _operator("glu", -1),
+        _operator("softmax", -1, False),
+        _operator("log_softmax", -1, False),
         Kernel(
             workload="activations/swiglu",
             doc="flag_gems.silu_and_mul.",

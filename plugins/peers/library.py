@@ -11,7 +11,7 @@ import torch
 
 import benchbench as bb
 from benchbench_plugins import _functional as shared
-from benchbench_plugins._common import DISTRIBUTIONS, optional
+from benchbench_plugins._common import command, optional
 
 Reason = Callable[[bb.Params], str | None]
 
@@ -43,12 +43,6 @@ class Library:
     kernels: Sequence[Kernel]
     capability: tuple[int, int] = (7, 0)
     """Least compute capability of the device."""
-
-    @property
-    def command(self) -> str:
-        """What installs it."""
-        top = self.module.partition(".")[0]
-        return f"pip install {DISTRIBUTIONS.get(top, top.replace('_', '-'))}"
 
     def implementations(self) -> Iterator[bb.Implementation]:
         """A contender for each kernel; a quick look has them only when asked for by name."""
@@ -92,7 +86,7 @@ class Library:
             found = find_spec(top) is not None
         except (ImportError, ValueError):  # a stand-in without a spec, or a finder that is broken
             found = False
-        return "" if found else f"needs {top}: {self.command}; "
+        return "" if found else f"needs {top}: {command(top)}; "
 
     def _no_device(self, device: str) -> str:
         if not torch.cuda.is_available():
