@@ -52,8 +52,8 @@ class Trial:
         self.workload = WORKLOADS[workload]
         self.params = params or next(iter(SMALL[workload].values()))
         self.inputs = self.workload.make(self.params, seed)
-        assert self.workload.reference is not None
-        self.reference = self.workload.reference(self.inputs)
+        reference = self.workload.reference
+        self.reference = None if reference is None else reference(self.inputs)
 
     def judge(self, output: Any, calls: int = 1, *, timed: bool = False) -> str | None:
         assert self.workload.check is not None

@@ -210,9 +210,10 @@ def test_a_feistel_network_is_a_permutation(bits: int, seed: int) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 17, 1000])
 def test_every_way_permutes_small_sets_too(n: int) -> None:
-    inputs = subsets.make({"rows": n, "device": "cpu"}, 0)
-    for contender in CONTENDERS.values():
-        if contender.workload == subsets.PERMUTATION:
+    params = {"rows": n, "device": "cpu"}
+    inputs = subsets.make(params, 0)
+    for name, contender in CONTENDERS.items():
+        if contender.workload == subsets.PERMUTATION and reason_for(name, params) is None:
             assert np.array_equal(np.sort(flat(contender.build(inputs)())), np.arange(n))
 
 
