@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,11 @@ class _Watched:
         self._functions = own if label.startswith("benchbench") else []
         self._bodies = list(map(_body, self._functions))
 
+    @property
+    def functions(self) -> Sequence[types.FunctionType]:
+        """Those whose code is watched too."""
+        return self._functions
+
     def changed(self) -> list[str]:
         """Names that are not what they were, written in full."""
         space = vars(self._space)
@@ -112,13 +117,15 @@ class _Watched:
                 for name in self._inherited & set(space)
                 if not self._is_the_owners(space[name], name)
             ]
-        if list(map(_body, self._functions)) != self._bodies:
-            names += [
-                function.__name__
-                for function, body in zip(self._functions, self._bodies, strict=True)
-                if _body(function) != body
-            ]
         return [f"{self.label}.{name}" for name in names]
+
+    def rewritten(self) -> list[str]:
+        """Functions whose code or defaults are not what they were."""
+        return [
+            f"{self.label}.{function.__name__}"
+            for function, body in zip(self._functions, self._bodies, strict=True)
+            if _body(function) != body
+        ]
 
     def restore(self) -> None:
         """Put everything back."""
@@ -147,7 +154,23 @@ class _Watched:
         )
 
 
-_body = attrgetter("__code__", "__defaults__", "__kwdefaults__")
+_BODY = ("__code__", "__defaults__", "__kwdefaults__")
+_body = attrgetter(*_BODY)
+
+
+class _Bodies:
+    """Code and defaults of many functions, compared at once: a look at a thousand takes 0.1 ms."""
+
+    def __init__(self, watched: Iterable[_Watched]) -> None:
+        self._functions = [function for one in watched for function in one.functions]
+        self._values = self._read()
+
+    def _read(self) -> list[list[Any]]:
+        return [list(map(attrgetter(part), self._functions)) for part in _BODY]
+
+    def same(self) -> bool:
+        """True while no function was rewritten."""
+        return self._read() == self._values
 
 
 def _is_class(space: Namespace) -> bool:
@@ -161,6 +184,7 @@ class Integrity:
         found = [*_harness(), *_packages()]
         self._all = found
         self._core = [w for w in found if w.label in CORE or w.label.endswith("Timer")]
+        self._bodies = {True: _Bodies(self._all), False: _Bodies(self._core)}
         self._kernels = _overridden_kernels()
         self._registered = len(_registered())
 
@@ -171,6 +195,8 @@ class Integrity:
             deep: look at everything, not only at timers and clocks.
         """
         names = [name for watched in self._looked_at(deep) for name in watched.changed()]
+        if not self._bodies[deep].same():
+            names += [name for watched in self._looked_at(deep) for name in watched.rewritten()]
         text = ""
         if names:
             for watched in self._looked_at(deep):

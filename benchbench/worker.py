@@ -77,6 +77,8 @@ class Worker:
         self.runner: Runner | None = None
         self._hook_broken = False
         self._announced: dict[str, Any] = {"case": "", "contender": "", "stage": ""}
+        self._modules = 0
+        """How many there were when the garbage collector was last told to leave them alone."""
         self._tainted: dict[str, str] = {}
         """Why contenders of a plugin cannot be trusted, by plugin."""
 
@@ -107,8 +109,7 @@ class Worker:
             self.device_lost,
         )
         self.loaded.manager.register(self.runner, name="benchbench:runner")
-        gc.collect()
-        gc.freeze()
+        self._leave_modules_to_themselves()
         self.channel.send(
             {
                 "type": "ready",
@@ -118,6 +119,17 @@ class Worker:
                 "plugins": to_json(self.loaded.plugins),
             }
         )
+
+    def _leave_modules_to_themselves(self) -> None:
+        """Nothing that was imported by now is looked at by the garbage collector any more.
+
+        Between cases, when no case's objects are alive. A collection then costs well under a
+        millisecond in place of up to 130 ms with all of torch.
+        """
+        if len(sys.modules) != self._modules:
+            self._modules = len(sys.modules)
+            gc.collect()
+            gc.freeze()
 
     def _see_surroundings(self, integrity: Integrity, state: GlobalState, plugin: str) -> None:
         """Undo what a plugin changed while it was loaded.
@@ -224,6 +236,7 @@ class Worker:
             settings = replace(settings, roof=False)
         self.runner.phases = {}
         started = time.perf_counter()
+        self._leave_modules_to_themselves()
         for result in self._results(planned, int(message["process"]), settings, message["blocked"]):
             self._observe(result)
             self.channel.send({"type": "result", **to_json(result)})

@@ -12,7 +12,7 @@ def improves_later(inputs):
         output = inputs.x @ inputs.w
 
         def replace():
-            time.sleep(0.0002)
+            time.sleep(0.001)  # longer than a busy machine holds the caller up before it returns
             output.add_(0)
             output.mul_(1.000001)
 
