@@ -11,8 +11,10 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -51,26 +53,47 @@ def text_with_headers(source: Path) -> str:
     return "\0".join(seen.values())
 
 
-def compile_library(sources: list[Path], cache: Path, extra: tuple[str, ...] = ()) -> Path:
-    """The sources with the executor as a shared library; objects are reused by their text."""
+def compile_library(
+    sources: list[Path],
+    cache: Path,
+    extra: tuple[str, ...] = (),
+    *,
+    others: Mapping[Path, tuple[str, ...]] = MappingProxyType({}),
+    link: tuple[str, ...] = (),
+) -> Path:
+    """The sources with the executor as a shared library; objects are reused by their text.
+
+    ``others`` are units that have a command of their own, and ``link`` what they need.
+    """
     import fcntl  # these tests run where there is a C++ compiler of the usual kind
 
     with (cache / "lock").open("w") as lock, ThreadPoolExecutor(os.cpu_count()) as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two workers of pytest, one compiles
         sources = [*(CSRC / "host_executor" / name for name in EXECUTOR), *sources]
-        objects = list(pool.map(lambda source: compiled(source, cache, extra), sources))
-        key = hashlib.sha256("\0".join(file.name for file in objects).encode()).hexdigest()[:20]
-        library = cache / f"host-{key}.so"
+        units = {**{source: command_for(source, extra) for source in sources}, **others}
+        objects = list(pool.map(lambda unit: compiled(*unit, cache), units.items()))
+        names = "\0".join([*(file.name for file in objects), *link])
+        library = cache / f"host-{hashlib.sha256(names.encode()).hexdigest()[:20]}.so"
         if not library.exists():
-            command = [*shlex.split(compiler() or "c++"), "-shared", *extra, *map(str, objects)]
+            command = [
+                *shlex.split(compiler() or "c++"),
+                "-shared",
+                *extra,
+                *map(str, objects),
+                *link,
+            ]
             make(library, command)
     return library
 
 
-def compiled(source: Path, cache: Path, extra: tuple[str, ...]) -> Path:
-    command = [*shlex.split(compiler() or "c++"), *FLAGS, *extra]
+def command_for(source: Path, extra: tuple[str, ...]) -> tuple[str, ...]:
+    command = (*shlex.split(compiler() or "c++"), *FLAGS, *extra)
     if source.parent.name == "host_executor" and source.suffix == ".cpp":
-        command.append("-fno-sanitize=undefined")
+        return (*command, "-fno-sanitize=undefined")
+    return command
+
+
+def compiled(source: Path, command: tuple[str, ...], cache: Path) -> Path:
     text = "\0".join(command) + text_with_headers(source)
     key = hashlib.sha256(text.encode()).hexdigest()[:20]
     target = cache / f"{source.stem}-{key}.o"
@@ -79,7 +102,7 @@ def compiled(source: Path, cache: Path, extra: tuple[str, ...]) -> Path:
     return target
 
 
-def make(target: Path, command: list[str]) -> None:
+def make(target: Path, command: Sequence[str]) -> None:
     partial = target.with_suffix(".partial")
     subprocess.run([*command, "-o", str(partial)], check=True)
     partial.rename(target)

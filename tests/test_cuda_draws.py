@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 import sys
 
 import cuda_cases
 import numpy as np
 import pytest
 import torch
-from cuda_cases import TYPES
+from cuda_cases import TYPES, word
 
 from benchbench import native
 from benchbench.native_recipe import compiler
@@ -31,7 +33,7 @@ def empty(kernels):
     return kernels.executor.empty
 
 
-@pytest.mark.parametrize("n", [1, 3, 1000, 2**31 + 5, 2**32 - 1])
+@pytest.mark.parametrize("n", [1, 3, 1000, 2**31 + 5, 2**32 - 1, 2**32, 2**47 + 9, 2**63 - 1])
 @pytest.mark.parametrize("count", [0, 1, 15, 17, 31, 33, 500, 16_384, 16_385, 33_001])
 def test_indices_are_those_of_the_cpu(kernels, empty, n, count):
     out = empty((count,), torch.int64)
@@ -60,6 +62,7 @@ def test_rows_are_taken(kernels, empty, rows, width):
     kernels(
         "take_rows",
         empty(x.shape, x.dtype).copy_(x),
+        rows,
         width,
         empty((77,), torch.int64).copy_(index),
         77,
@@ -69,8 +72,50 @@ def test_rows_are_taken(kernels, empty, rows, width):
 
 
 def test_nothing_to_take_is_no_launch(kernels):
-    kernels("take_rows", None, 0, None, 5, None, launches=0)
-    kernels("take_rows", None, 8, None, 0, None, launches=0)
+    kernels("take_rows", None, 3, 0, None, 5, None, launches=0)
+    kernels("take_rows", None, 3, 8, None, 0, None, launches=0)
+
+
+@pytest.mark.parametrize("wrong", [-1, 4, 2**40])
+@pytest.mark.parametrize("width", [1, 4, 16])
+def test_an_index_that_is_no_row_is_refused_and_nothing_is_read(kernels, empty, wrong, width):
+    x, out = empty((4, width), torch.uint8), empty((3, width), torch.uint8)
+    index = empty((3,), torch.int64).copy_(torch.tensor([0, wrong, 3]))
+    function = kernels.executor.c["run_take_rows"]
+    function.restype = ctypes.c_char_p
+    error = function(*map(word, (x, 4, width, index, 3, out))).decode()
+    assert "take_rows: an index is none of the rows" in error
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "length"),
+    [
+        (44_100, 16_000, 700),
+        (16_000, 44_100, 333),
+        (1, 2, 1),
+        (3, 1, 2_000),
+        (1_000, 3, 30_000),  # a block's inputs do not fit: they are read from where they are
+    ],
+)
+@pytest.mark.parametrize("signals", [1, 3])
+def test_signals_are_resampled_as_on_the_cpu(kernels, empty, before, after, length, signals):
+    from benchbench.fused import sampling
+
+    rng = torch.Generator().manual_seed(length)
+    x = torch.randn(signals, length, generator=rng)
+    expected = sampling.resample(x, before, after)
+    common = math.gcd(before, after)
+    up, down = after // common, before // common
+    taps, ahead = sampling._taps(up, down, torch.device("cpu"))
+    kept = kernels.copy(taps)
+    size = expected.shape[-1]
+    assert size == -(-length * up // down)
+    out = empty((signals, size), torch.float32)
+    kernels(
+        "resample", kept, up, down, taps.shape[1], ahead,
+        empty(x.shape, torch.float32).copy_(x), signals, length, size, out,
+    )  # fmt: skip
+    torch.testing.assert_close(out, expected, rtol=0, atol=3e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

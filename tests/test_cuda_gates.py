@@ -46,6 +46,7 @@ REGISTERS = {
     "gather_rows": 40,
     "sum_replicates": 80,
     "sum_weighed": 80,
+    "resample_signals": 48,
     "group_segments": 128,
     "group_pixels_forward": 128,
     "group_pixels_gradient": 128,

@@ -2,21 +2,33 @@
 
 Random ones take a ``torch.Generator`` as torch's own functions do (torch's default one when it is
 left out), draw one seed from it, and make their numbers from counters (Philox4x32-10): for the same
-state of the generator the result is the same with any number of threads and on any processor. CPU,
-not differentiable, not part of graphs that ``torch.compile`` makes.
+state of the generator the result is the same with any number of threads, on any processor, and on a
+GPU. The generator need not be on the device of the tensors; one of a GPU is waited for, since its
+seed is read by the host. Not differentiable: a backward pass through a result raises. A CUDA graph
+that has captured one of these functions draws the same again in each replay.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
 
 Statistic = Literal["mean", "var", "std"]
+
+
+@cache
+def _operator(name: str) -> Any:
+    import torch
+
+    from benchbench import native
+
+    native.load()  # registers it
+    return getattr(torch.ops.benchbench, name).default
 
 
 def _native() -> Any:
@@ -28,7 +40,9 @@ def _native() -> Any:
 def _seed(generator: torch.Generator | None) -> int:
     import torch
 
-    return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+    place = "cpu" if generator is None else generator.device
+    drawn = torch.empty((), dtype=torch.int64, device=place).random_(generator=generator)
+    return int(drawn)
 
 
 def bootstrap(
@@ -41,16 +55,22 @@ def bootstrap(
     """A statistic of ``replicates`` bootstrap sets: n rows drawn from n, alike, with replacement.
 
     No indices are stored. Draws are split over blocks of 8192 rows by exact binomials, so that each
-    block stays in the first-level cache while all replicates draw from it.
+    block stays in the first-level cache (on a GPU: in shared memory) while all replicates draw from
+    it. The split is made by the host; for a GPU it is copied there, 4 bytes for each block of each
+    replicate.
 
     Args:
-        x: (n,) float32 or float64.
+        x: (n,) float32 or float64, on the CPU or a GPU.
         replicates: R.
         statistic: ``mean``, or ``var`` and ``std`` with divisor n.
         generator: of torch.
 
     Returns:
-        (R,) of x's dtype; sums are kept in float64.
+        (R,) of x's dtype on its device; sums are kept in float64.
+
+    Raises:
+        ValueError: there is no such statistic.
+        RuntimeError: a shape, a dtype or a number that does not fit; the message says which.
     """
     return _bootstrap(x, replicates, statistic, generator, poisson=False)
 
@@ -82,7 +102,7 @@ def _bootstrap(
         raise ValueError(f"bootstrap: statistic is {statistic!r}; it can be mean, var or std")
     squares = statistic != "mean"
     middle = float(x.double().mean()) if squares and x.numel() else 0.0
-    sums = _native().bootstrap_sums(x, replicates, _seed(generator), poisson, squares, middle)
+    sums = _operator("bootstrap_sums")(x, replicates, _seed(generator), poisson, squares, middle)
     mean = sums[:, 1] / sums[:, 0]
     if not squares:
         return mean.to(x.dtype)  # type: ignore[no-any-return]
@@ -103,13 +123,29 @@ def bayesian_bootstrap_mean(
     Returns:
         (R,) of x's dtype.
     """
-    sums = _native().bayesian_sums(x, replicates, _seed(generator))
+    sums = _operator("bayesian_sums")(x, replicates, _seed(generator))
     return (sums[:, 1] / sums[:, 0]).to(x.dtype)  # type: ignore[no-any-return]
 
 
-def draw(n: int, count: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-    """``count`` numbers below ``n``, alike, as int64: ``torch.randint(n, (count,))``."""
-    return _native().draw_uniform(n, count, _seed(generator))  # type: ignore[no-any-return]
+def draw(
+    n: int,
+    count: int,
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """``count`` numbers below ``n``, alike, as int64: ``torch.randint(n, (count,))``.
+
+    Args:
+        n: from 1 to 2^63 - 1.
+        count: how many.
+        generator: of torch.
+        device: where they are made and stay; the same numbers on each.
+    """
+    import torch
+
+    place = torch.device(device)
+    return _operator("draw_uniform")(n, count, _seed(generator), device=place)  # type: ignore[no-any-return]
 
 
 class AliasTable:
@@ -117,18 +153,19 @@ class AliasTable:
 
     Args:
         weights: (n,) float32 or float64, not negative, not all zero; they need not add up to 1.
-            Summed in float64. Shares are kept to 2^-32 of a column.
+            Summed in float64. Shares are kept to 2^-32 of a column. The table is made by the
+            host: weights on a GPU are copied to it and the table, 8 bytes for each, back.
     """
 
     def __init__(self, weights: torch.Tensor) -> None:
-        self._table = _native().alias_table(weights.detach())
+        self._table = _operator("alias_table")(weights.detach())
 
     def __len__(self) -> int:
         return int(self._table.shape[0])
 
     def draw(self, count: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """``count`` categories as int64, in random order."""
-        return _native().draw_alias(self._table, count, _seed(generator))  # type: ignore[no-any-return]
+        """``count`` categories as int64, in random order, on the weights' device."""
+        return _operator("draw_alias")(self._table, count, _seed(generator))  # type: ignore[no-any-return]
 
 
 class AliasSampler:
@@ -161,14 +198,22 @@ class AliasSampler:
 
 
 def take_rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """``x[index]`` for rows: (n, ...) and int64 (m,) give (m, ...)."""
-    return _native().take_rows(x, index)  # type: ignore[no-any-return]
+    """``x[index]`` for rows: (n, ...) and int64 (m,) give (m, ...), on the device of both.
+
+    Raises:
+        RuntimeError: a shape, a dtype or a device that does not fit, or an index that is no row; on
+            a GPU such an index fails an assertion there, as it does in torch's own indexing.
+    """
+    return _operator("take_rows")(x, index)  # type: ignore[no-any-return]
 
 
 def oversample(
     x: torch.Tensor, labels: torch.Tensor, *, generator: torch.Generator | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All rows, and more of the small classes until all are as large as the largest.
+
+    On a GPU the labels, 8 bytes a row, go to the host, which chooses the rows, and the chosen rows'
+    numbers come back; the rows themselves stay.
 
     Args:
         x: (n, ...).
@@ -178,7 +223,7 @@ def oversample(
     Returns:
         Rows and labels; the original ones first.
     """
-    return _native().oversample(x, labels, _seed(generator))  # type: ignore[no-any-return]
+    return _balanced("oversample", x, labels, generator)
 
 
 def undersample(
@@ -188,7 +233,25 @@ def undersample(
 
     Arguments and results are those of :func:`oversample`.
     """
-    return _native().undersample(x, labels, _seed(generator))  # type: ignore[no-any-return]
+    return _balanced("undersample", x, labels, generator)
+
+
+def _balanced(
+    name: str, x: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    function = getattr(_native(), name)
+    if x.is_cpu:
+        return function(x, labels, _seed(generator))  # type: ignore[no-any-return]
+    if labels.device != x.device:
+        raise RuntimeError(
+            f"{name}: labels are on {labels.device} but the input is on {x.device}; "
+            "move one of them with .to()"
+        )
+    numbers = torch.arange(len(x))  # one for each label, or the function says what is wrong
+    rows, chosen = function(numbers, labels.cpu(), _seed(generator))
+    return take_rows(x, rows.to(x.device)), chosen.to(x.device)
 
 
 ATTENUATION = 130.0
@@ -220,12 +283,12 @@ def resample(x: torch.Tensor, before: int, after: int) -> torch.Tensor:
     up, down = after // common, before // common
     if up == down:
         return x.clone()
-    taps, ahead = _taps(up, down)
-    return _native().resample(x, taps, up, down, ahead)  # type: ignore[no-any-return]
+    taps, ahead = _taps(up, down, x.device)
+    return _operator("resample")(x, taps, up, down, ahead)  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=32)
-def _taps(up: int, down: int) -> tuple[torch.Tensor, int]:
+def _taps(up: int, down: int, device: torch.device) -> tuple[torch.Tensor, int]:
     """Filter of each phase, (up, width) float32, and how far ahead of an output it begins.
 
     Oppenheim and Schafer: Discrete-Time Signal Processing, 7.6 (Kaiser's window and its beta).
@@ -246,4 +309,4 @@ def _taps(up: int, down: int) -> tuple[torch.Tensor, int]:
     )
     taps = torch.where(at.abs() <= half, cutoff * torch.sinc(cutoff * at) * window, 0.0)
     taps /= taps.sum(1, keepdim=True)  # a constant stays what it is
-    return taps.float().contiguous(), reach
+    return taps.float().contiguous().to(device), reach

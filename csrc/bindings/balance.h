@@ -13,6 +13,7 @@
 
 #include "bindings/classes.h"
 #include "bindings/common.h"
+#include "bindings/samplers.h"
 #include "cpu/streams.h"
 
 namespace benchbench {
@@ -41,9 +42,7 @@ inline Tensor empty_rows(const Tensor& x, int64_t count) {
 
 inline Tensor take_rows(const Tensor& x, const Tensor& index) {
   check_rows("take_rows", x);
-  TORCH_CHECK(index.scalar_type() == at::kLong && index.dim() == 1 && index.device().is_cpu(),
-              "benchbench::take_rows: the index is ", index.scalar_type(), " of shape ",
-              index.sizes(), "; it must be int64 with one dimension, on the CPU");
+  check_taken(x, index);
   const Tensor wanted = index.contiguous();
   const int64_t* at = wanted.const_data_ptr<int64_t>();
   const int64_t count = wanted.numel(), n = x.size(0);

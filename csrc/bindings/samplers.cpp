@@ -1,19 +1,23 @@
-// Samplers: bootstrap sums, weighted and uniform draws, rows gathered, resampled signals.
+// Samplers: bootstrap sums, weighted and uniform draws, rows gathered, resampled signals: operators, and
+// the CPU's functions, which the Python module has as direct functions too.
 //
-// Direct functions of the Python module only: nothing here is differentiable, and a draw has no place
-// in a traced graph. Every function gets a seed; its result depends on the seed and on nothing else,
-// since each chunk of work has a stream of its own (csrc/cpu/random.h) and sums are added in the order
-// of the chunks.
-#include "bindings/alias.h"
-#include "bindings/balance.h"
-#include "bindings/common.h"
-#include "cpu/streams.h"
+// Nothing here is differentiable: a backward pass raises. Every function gets a seed; its result depends
+// on the seed and on nothing else, since each chunk of work has a stream of its own (csrc/cpu/random.h)
+// and sums are added in the order of the chunks. What balances classes has a result whose size depends
+// on values and is no operator.
+#include "bindings/samplers.h"
 
 #include <ATen/ops/zeros.h>
+#include <c10/core/TensorOptions.h>
 #include <pybind11/stl.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/library.h>
 
 #include <algorithm>
 #include <vector>
+
+#include "bindings/alias.h"
+#include "bindings/balance.h"
 
 namespace benchbench {
 namespace {
@@ -21,72 +25,16 @@ namespace {
 constexpr int64_t BLOCK = SUMMED_ROWS;  // rows; see csrc/cpu/draws.h
 constexpr int64_t CHUNKS = 64;          // of blocks, each with sums of its own
 
-void check_sample(const char* op, const Tensor& x) {
+void check_on_cpu(const char* op, const Tensor& x) {
   TORCH_CHECK(x.device().is_cpu(), "benchbench::", op, ": the input is on ", x.device(),
-              ", the kernel works on the CPU; move it with .cpu()");
-  TORCH_CHECK(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble, "benchbench::", op,
-              ": dtype ", x.scalar_type(), " is not supported; convert the input with .float()");
-  TORCH_CHECK(x.dim() == 1 && x.numel() > 0, "benchbench::", op, ": the input has shape ",
-              x.sizes(), "; it must have one dimension and at least one value");
-}
-
-void check_count(const char* op, const char* what, int64_t count) {
-  TORCH_CHECK(count >= 0 && count < int64_t{1} << 32, "benchbench::", op, ": ", what, " is ", count,
-              "; it must lie between 0 and 2^32 - 1");
-}
-
-Type real_type(const Tensor& x) { return x.scalar_type() == at::kDouble ? Type::f64 : Type::f32; }
-
-// Powers of two from BLOCK down that add up to n, so that no index is ever rejected.
-std::vector<int64_t> blocks_of(int64_t n) {
-  std::vector<int64_t> sizes(static_cast<size_t>(n / BLOCK), BLOCK);
-  for (int64_t size = BLOCK / 2; size; size /= 2)
-    if (n & size) sizes.push_back(size);
-  return sizes;
-}
-
-// How many of a replicate's draws fall into each block: multinomial, as a chain of binomials.
-void split(uint64_t key, uint32_t replicate, int64_t rows, bool poisson_total,
-           const std::vector<int64_t>& sizes, uint32_t* counts, double& total) {
-  Sequence random({key, 0, replicate, SPLIT});
-  int64_t draws = poisson_total ? poisson(random, static_cast<double>(rows)) : rows;
-  total = static_cast<double>(draws);
-  int64_t left = rows;
-  for (size_t b = 0; b < sizes.size(); ++b) {
-    const int64_t here =
-        sizes[b] == left
-            ? draws
-            : binomial(random, draws, static_cast<double>(sizes[b]) / static_cast<double>(left));
-    counts[b] = static_cast<uint32_t>(here);
-    draws -= here;
-    left -= sizes[b];
-  }
-}
-
-// How many draws of each replicate fall into each block, (replicates, blocks) of uint32 in an int32
-// tensor, and how many it has in all, (replicates) in float64. Poisson counts are a Poisson number of
-// draws, each alike: the same law.
-std::tuple<Tensor, Tensor> bootstrap_counts(int64_t n, int64_t replicates, int64_t seed,
-                                            bool poisson_total) {
-  check_count("bootstrap_sums", "the number of replicates", replicates);
-  check_count("bootstrap_sums", "the number of rows", n);
-  const std::vector<int64_t> sizes = blocks_of(n);
-  const auto blocks = static_cast<int64_t>(sizes.size());
-  Tensor counts = at::empty({replicates, blocks}, at::kInt), totals = at::empty({replicates}, at::kDouble);
-  auto* to = reinterpret_cast<uint32_t*>(counts.mutable_data_ptr<int32_t>());
-  double* total = totals.mutable_data_ptr<double>();
-  at::parallel_for(0, replicates, GRAIN / (blocks * 16 + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      split(static_cast<uint64_t>(seed), static_cast<uint32_t>(r), n, poisson_total, sizes,
-            to + r * blocks, total[r]);
-  });
-  return {counts, totals};
+              ", this function is the CPU's; call the operator, or move it with .cpu()");
 }
 
 // (replicates, 3) in float64: draws, sum of x - middle over them, and of its square where asked for,
 // else 0.
 Tensor bootstrap_sums(const Tensor& input, int64_t replicates, int64_t seed, bool poisson_total,
                       bool squares, double middle) {
+  check_on_cpu("bootstrap_sums", input);
   check_sample("bootstrap_sums", input);
   const Tensor x = input.contiguous();
   const int64_t n = x.numel(), count = replicates;
@@ -99,7 +47,7 @@ Tensor bootstrap_sums(const Tensor& input, int64_t replicates, int64_t seed, boo
   double* out = result.mutable_data_ptr<double>();
   std::vector<double> partial(static_cast<size_t>(chunks * count * 2), 0.0);
   const auto kernel = kernels().sum_draws;
-  const Type type = real_type(x);
+  const Type type = sample_type(x);
   const char* data = static_cast<const char*>(x.const_data_ptr());
   at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c)
@@ -135,6 +83,7 @@ Tensor bootstrap_sums(const Tensor& input, int64_t replicates, int64_t seed, boo
 // (replicates, 2) in float64: sum of w and of w x with standard exponential weights w, so that their
 // ratio is the mean under Dirichlet(1, ..., 1) weights (Rubin 1981).
 Tensor bayesian_sums(const Tensor& input, int64_t replicates, int64_t seed) {
+  check_on_cpu("bayesian_sums", input);
   check_sample("bayesian_sums", input);
   check_count("bayesian_sums", "the number of replicates", replicates);
   const Tensor x = input.contiguous();
@@ -142,7 +91,7 @@ Tensor bayesian_sums(const Tensor& input, int64_t replicates, int64_t seed) {
   check_count("bayesian_sums", "the number of rows", chunks);
   std::vector<double> partial(static_cast<size_t>(chunks * replicates * 2), 0.0);
   const auto kernel = kernels().sum_exponential;
-  const Type type = real_type(x);
+  const Type type = sample_type(x);
   const char* data = static_cast<const char*>(x.const_data_ptr());
   at::parallel_for(0, chunks * replicates, 1, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
@@ -174,8 +123,7 @@ void over_draws(int64_t count, int64_t seed, Use use, F f) {
 }
 
 Tensor draw_uniform(int64_t n, int64_t count, int64_t seed) {
-  TORCH_CHECK(n > 0 && count >= 0, "benchbench::draw_uniform: ", count, " draws from ", n,
-              " numbers; there must be at least one number and no negative count");
+  check_draws(n, count);
   Tensor out = at::empty({count}, at::kLong);
   int64_t* to = out.mutable_data_ptr<int64_t>();
   const auto kernel = kernels().draw_uniform;
@@ -185,6 +133,7 @@ Tensor draw_uniform(int64_t n, int64_t count, int64_t seed) {
 }
 
 Tensor alias_table(const Tensor& input) {
+  check_on_cpu("alias_table", input);
   check_sample("alias_table", input);
   const Tensor weights = input.contiguous();
   const int64_t n = weights.numel();
@@ -207,10 +156,8 @@ Tensor alias_table(const Tensor& input) {
 }
 
 Tensor draw_alias(const Tensor& table, int64_t count, int64_t seed) {
-  TORCH_CHECK(table.scalar_type() == at::kLong && table.dim() == 1 && table.numel() > 0 &&
-                  table.is_contiguous() && table.device().is_cpu() && count >= 0,
-              "benchbench::draw_alias: the table must come from alias_table(), the count must not be "
-              "negative");
+  check_on_cpu("draw_alias", table);
+  check_table(table, count);
   const int64_t n = table.numel();
   const auto* entries = reinterpret_cast<const uint64_t*>(table.const_data_ptr<int64_t>());
   Tensor out = at::empty({count}, table.options());
@@ -224,13 +171,8 @@ Tensor draw_alias(const Tensor& table, int64_t count, int64_t seed) {
 
 // (..., length) to (..., ceil(length up / down)); taps as in csrc/cpu/kernels.h.
 Tensor resample(const Tensor& input, const Tensor& taps, int64_t up, int64_t down, int64_t before) {
-  TORCH_CHECK(input.device().is_cpu() && input.scalar_type() == at::kFloat && input.dim() >= 1,
-              "benchbench::resample: the input is ", input.scalar_type(), " of shape ",
-              input.sizes(), " on ", input.device(), "; it must be float32 with a time axis, on the CPU");
-  TORCH_CHECK(up > 0 && down > 0 && taps.dim() == 2 && taps.size(0) == up &&
-                  taps.size(1) % 16 == 0 && taps.scalar_type() == at::kFloat && taps.is_contiguous(),
-              "benchbench::resample: taps must be contiguous float32 of shape (up, width), the width a "
-              "multiple of 16");
+  check_on_cpu("resample", input);
+  check_resampled(input, taps, up, down);
   const Tensor x = input.contiguous();
   const int64_t length = x.size(-1), size = (length * up + down - 1) / down;
   std::vector<int64_t> shape = x.sizes().vec();
@@ -265,7 +207,101 @@ std::vector<int64_t> many(int64_t count, int64_t seed, int64_t n, double p) {
   return found;
 }
 
+// ---- operators ----
+
+// Without a tensor to go by, the device says which function it is.
+Tensor draw_uniform_anywhere(int64_t n, int64_t count, int64_t seed, c10::Device device) {
+  static const auto op =
+      typed_operator<Tensor(int64_t, int64_t, int64_t, c10::Device)>("benchbench::draw_uniform");
+  const auto key = c10::computeDispatchKey(std::nullopt, std::nullopt, device);
+  return op.redispatch(c10::DispatchKeySet(key), n, count, seed, device);
+}
+
+Tensor draw_uniform_on_cpu(int64_t n, int64_t count, int64_t seed, c10::Device) {
+  return draw_uniform(n, count, seed);
+}
+
+Tensor draw_uniform_meta(int64_t n, int64_t count, int64_t, c10::Device) {
+  check_draws(n, count);
+  return at::empty({count}, at::TensorOptions().dtype(at::kLong).device(at::kMeta));
+}
+
+Tensor bootstrap_sums_meta(const Tensor& x, int64_t replicates, int64_t, bool, bool, double) {
+  check_sample("bootstrap_sums", x);
+  check_count("bootstrap_sums", "the number of replicates", replicates);
+  return at::empty({replicates, 3}, x.options().dtype(at::kDouble));
+}
+
+Tensor bayesian_sums_meta(const Tensor& x, int64_t replicates, int64_t) {
+  check_sample("bayesian_sums", x);
+  check_count("bayesian_sums", "the number of replicates", replicates);
+  return at::empty({replicates, 2}, x.options().dtype(at::kDouble));
+}
+
+Tensor alias_table_meta(const Tensor& weights) {
+  check_sample("alias_table", weights);
+  return at::empty_symint(weights.sym_sizes(), weights.options().dtype(at::kLong));
+}
+
+Tensor draw_alias_meta(const Tensor& table, int64_t count, int64_t) {
+  check_table(table, count);
+  return at::empty({count}, table.options());
+}
+
+Tensor take_rows_meta(const Tensor& x, const Tensor& index) {
+  check_taken(x, index);
+  c10::SymDimVector sizes(x.sym_sizes().begin(), x.sym_sizes().end());
+  sizes[0] = index.sym_size(0);
+  return at::empty_symint(sizes, x.options());
+}
+
+Tensor resample_meta(const Tensor& x, const Tensor& taps, int64_t up, int64_t down, int64_t) {
+  check_resampled(x, taps, up, down);
+  c10::SymDimVector sizes(x.sym_sizes().begin(), x.sym_sizes().end());
+  sizes.back() = resampled_length(x, up, down);
+  return at::empty_symint(sizes, x.options());
+}
+
 }  // namespace
+
+TORCH_LIBRARY_FRAGMENT(benchbench, m) {
+  m.def("bootstrap_sums(Tensor x, int replicates, int seed, bool poisson, bool squares, float middle) -> "
+        "Tensor");
+  m.def("bayesian_sums(Tensor x, int replicates, int seed) -> Tensor");
+  m.def("draw_uniform(int n, int count, int seed, *, Device device) -> Tensor");
+  m.def("alias_table(Tensor weights) -> Tensor");
+  m.def("draw_alias(Tensor table, int count, int seed) -> Tensor");
+  m.def("take_rows(Tensor x, Tensor index) -> Tensor");
+  m.def("resample(Tensor x, Tensor taps, int up, int down, int before) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(benchbench, BackendSelect, m) { m.impl("draw_uniform", &draw_uniform_anywhere); }
+
+TORCH_LIBRARY_IMPL(benchbench, CPU, m) {
+  m.impl("bootstrap_sums", &bootstrap_sums);
+  m.impl("bayesian_sums", &bayesian_sums);
+  m.impl("draw_uniform", &draw_uniform_on_cpu);
+  m.impl("alias_table", &alias_table);
+  m.impl("draw_alias", &draw_alias);
+  m.impl("take_rows", &take_rows);
+  m.impl("resample", &resample);
+}
+
+TORCH_LIBRARY_IMPL(benchbench, Meta, m) {
+  m.impl("bootstrap_sums", &bootstrap_sums_meta);
+  m.impl("bayesian_sums", &bayesian_sums_meta);
+  m.impl("draw_uniform", &draw_uniform_meta);
+  m.impl("alias_table", &alias_table_meta);
+  m.impl("draw_alias", &draw_alias_meta);
+  m.impl("take_rows", &take_rows_meta);
+  m.impl("resample", &resample_meta);
+}
+
+// A gradient does not exist here: a backward pass must raise, not be silently zero.
+TORCH_LIBRARY_IMPL(benchbench, Autograd, m) {
+  for (const char* name : {"bootstrap_sums", "bayesian_sums", "alias_table", "take_rows", "resample"})
+    m.impl(name, torch::autograd::autogradNotImplementedFallback());
+}
 
 void bind_samplers(pybind11::module_& m) {
   namespace py = pybind11;

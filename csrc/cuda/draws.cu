@@ -1,4 +1,4 @@
-// Draws by counters: indices, alias tables, rows gathered, sums over draws.
+// Draws by counters: indices, alias tables, rows gathered, sums over draws; and signals at another rate.
 //
 // A thread makes the four words of one counter (csrc/cpu/random.h) and does what they say; which draws
 // these are follows from how groups of words are laid out, so nothing is exchanged between threads.
@@ -14,6 +14,7 @@ namespace benchbench::cuda {
 namespace {
 
 constexpr unsigned THREADS = 256;
+constexpr int64_t WINDOW = 48 * 1024;  // bytes of a signal that a block keeps, at most
 
 // The four words of a counter.
 __device__ __forceinline__ void words_of(uint64_t key, uint32_t counter, uint32_t part, uint32_t item,
@@ -30,10 +31,18 @@ __device__ __forceinline__ uint64_t place_of(uint32_t low, uint32_t high, uint32
   return uint64_t{high} * n + (uint64_t{low} * n >> 32);
 }
 
+// The upper 64 of 128 bits of a word of 64 bits times n.
+__device__ __forceinline__ uint64_t wide_index_of(uint32_t low, uint32_t high, uint64_t n) {
+  const uint64_t n0 = static_cast<uint32_t>(n), n1 = n >> 32;
+  const uint64_t cross = low * n1 + (low * n0 >> 32);  // below 2^64: (2^32 - 1)^2 + 2^32 - 1
+  const uint64_t other = high * n0 + static_cast<uint32_t>(cross);
+  return high * n1 + (cross >> 32) + (other >> 32);
+}
+
 // A counter makes two draws, 16 apart: 16 counters have 32 draws in a row.
 template <class Choose>
 __global__ void __launch_bounds__(THREADS)
-    draw_indices(uint32_t n, uint64_t key, Use use, int64_t count, int64_t* out, Choose choose) {
+    draw_indices(uint64_t n, uint64_t key, Use use, int64_t count, int64_t* out, Choose choose) {
   constexpr int64_t COUNTERS = DRAWS / 2;
   const int64_t thread = blockIdx.x * int64_t(THREADS) + threadIdx.x;
   const int64_t chunk = thread / COUNTERS;
@@ -42,17 +51,26 @@ __global__ void __launch_bounds__(THREADS)
   if (at >= count) return;
   uint32_t words[4];
   words_of(key, counter, static_cast<uint32_t>(chunk), static_cast<uint32_t>(chunk >> 32), use, words);
-  out[at] = choose(place_of(words[0], words[1], n));
-  if (at + 16 < count) out[at + 16] = choose(place_of(words[2], words[3], n));
+  out[at] = choose(words[0], words[1], n);
+  if (at + 16 < count) out[at + 16] = choose(words[2], words[3], n);
 }
 
-struct Index {
-  __device__ int64_t operator()(uint64_t place) const { return static_cast<int64_t>(place >> 32); }
+struct Index {  // n below 2^32
+  __device__ int64_t operator()(uint32_t low, uint32_t high, uint64_t n) const {
+    return static_cast<int64_t>(place_of(low, high, static_cast<uint32_t>(n)) >> 32);
+  }
+};
+
+struct WideIndex {
+  __device__ int64_t operator()(uint32_t low, uint32_t high, uint64_t n) const {
+    return static_cast<int64_t>(wide_index_of(low, high, n));
+  }
 };
 
 struct Lookup {
   const uint64_t* table;
-  __device__ int64_t operator()(uint64_t place) const {
+  __device__ int64_t operator()(uint32_t low, uint32_t high, uint64_t n) const {
+    const uint64_t place = place_of(low, high, static_cast<uint32_t>(n));
     const uint64_t entry = table[place >> 32];
     const bool stays = static_cast<uint32_t>(place) < static_cast<uint32_t>(entry);
     return static_cast<int64_t>((stays ? place : entry) >> 32);
@@ -69,31 +87,75 @@ Failure draws(const char* name, int64_t n, uint64_t key, Use use, int64_t count,
   Shape shape;
   shape.blocks = static_cast<uint64_t>(divided_up(counters, THREADS));
   shape.threads = THREADS;
-  return launch(name, draw_indices<Choose>, shape, device, static_cast<uint32_t>(n), key, use, count, out,
+  return launch(name, draw_indices<Choose>, shape, device, static_cast<uint64_t>(n), key, use, count, out,
                 choose);
 }
 
 // V is the widest word that rows and addresses are multiples of.
 template <class V>
 __global__ void __launch_bounds__(THREADS)
-    gather_rows(const V* from, int64_t words, const int64_t* index, int64_t total, V* to) {
+    gather_rows(const V* from, int64_t rows, int64_t words, const int64_t* index, int64_t total, V* to) {
   for (int64_t i = blockIdx.x * int64_t(THREADS) + threadIdx.x; i < total;
        i += gridDim.x * int64_t(THREADS)) {
-    const int64_t row = i / words;
-    to[i] = from[index[row] * words + (i - row * words)];
+    const int64_t row = i / words, chosen = index[row];
+    BB_DEMAND(chosen >= 0 && chosen < rows, "take_rows: an index is none of the rows");
+    to[i] = from[chosen * words + (i - row * words)];
   }
 }
 
 template <class V>
-Failure gather(const void* from, int64_t bytes, const int64_t* index, int64_t count, void* to,
+Failure gather(const void* from, int64_t rows, int64_t bytes, const int64_t* index, int64_t count, void* to,
                const Device& device) {
   const int64_t words = bytes / int64_t(sizeof(V)), total = words * count;
   Shape shape;
   shape.blocks = static_cast<uint64_t>(
       smaller<int64_t>(divided_up(total, 4 * THREADS), 64 * int64_t(device.processors)));
   shape.threads = THREADS;
-  return launch("take_rows", gather_rows<V>, shape, device, static_cast<const V*>(from), words, index,
-                total, static_cast<V*>(to));
+  return launch("take_rows", gather_rows<V>, shape, device, static_cast<const V*>(from), rows, words,
+                index, total, static_cast<V*>(to));
+}
+
+struct alignas(16) Four {
+  float v[4];
+};
+
+// blockIdx.x is a signal's chunk of THREADS outputs. Output m stands at input position m down / up: one
+// product of `width` inputs with the taps of that position's fraction. Threads read one run of inputs,
+// kept in shared memory where it fits (STAGED), and each its own row of taps, through the caches.
+template <bool STAGED>
+__global__ void __launch_bounds__(THREADS) resample_signals(Polyphase job, const float* x, int64_t length,
+                                                            int64_t size, int64_t chunks, float* y) {
+  const int64_t signal = blockIdx.x / chunks, first = (blockIdx.x - signal * chunks) * THREADS;
+  const float* const from = x + signal * length;
+  const int64_t m = first + threadIdx.x;
+  float* const window = reinterpret_cast<float*>(shared_memory());
+  const int64_t window_at = first * job.down / job.up - job.before;
+  if constexpr (STAGED) {
+    const int64_t last = smaller<int64_t>(size, first + THREADS) - 1;
+    const int64_t count = last * job.down / job.up - job.before + job.width - window_at;
+    for (int64_t i = threadIdx.x; i < count; i += THREADS) {
+      const int64_t at = window_at + i;
+      window[i] = at >= 0 && at < length ? from[at] : 0.0f;  // at the ends the signal is zero
+    }
+    __syncthreads();
+  }
+  if (m >= size) return;
+  const int64_t position = m * job.down / job.up, phase = m * job.down - position * job.up;
+  const int64_t begin = position - job.before;
+  const Four* const taps = reinterpret_cast<const Four*>(job.taps + phase * job.width);
+  float sum[4] = {};
+  for (int64_t k = 0; k < job.width; k += 4) {
+    const Four by = taps[k / 4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int64_t at = begin + k + j;
+      if constexpr (STAGED)
+        sum[j] += window[at - window_at] * by.v[j];
+      else if (at >= 0 && at < length)
+        sum[j] += from[at] * by.v[j];
+    }
+  }
+  y[signal * size + m] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 // Block b's first row, and how many it has.
@@ -232,7 +294,8 @@ Failure weighed(const void* x, int64_t n, int64_t replicates, uint64_t key, doub
 }  // namespace
 
 Failure draw_uniform(int64_t n, uint64_t key, int64_t count, int64_t* out, const Device& device) {
-  return draws("draw_uniform", n, key, UNIFORM, count, out, Index{}, device);
+  return n < int64_t{1} << 32 ? draws("draw_uniform", n, key, UNIFORM, count, out, Index{}, device)
+                              : draws("draw_uniform", n, key, UNIFORM, count, out, WideIndex{}, device);
 }
 
 Failure draw_alias(const uint64_t* table, int64_t n, uint64_t key, int64_t count, int64_t* out,
@@ -240,14 +303,29 @@ Failure draw_alias(const uint64_t* table, int64_t n, uint64_t key, int64_t count
   return draws("draw_alias", n, key, ALIAS, count, out, Lookup{table}, device);
 }
 
-Failure take_rows(const void* from, int64_t bytes, const int64_t* index, int64_t count, void* to,
-                  const Device& device) {
+Failure take_rows(const void* from, int64_t rows, int64_t bytes, const int64_t* index, int64_t count,
+                  void* to, const Device& device) {
   if (!bytes || !count) return {};
   const uintptr_t all = reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to) |
                         static_cast<uintptr_t>(bytes);
-  if (all % 16 == 0) return gather<Words>(from, bytes, index, count, to, device);
-  if (all % 4 == 0) return gather<uint32_t>(from, bytes, index, count, to, device);
-  return gather<unsigned char>(from, bytes, index, count, to, device);
+  if (all % 16 == 0) return gather<Words>(from, rows, bytes, index, count, to, device);
+  if (all % 4 == 0) return gather<uint32_t>(from, rows, bytes, index, count, to, device);
+  return gather<unsigned char>(from, rows, bytes, index, count, to, device);
+}
+
+Failure resample(const Polyphase& job, const float* x, int64_t signals, int64_t length, int64_t size,
+                 float* y, const Device& device) {
+  if (!signals || !size) return {};
+  const int64_t chunks = divided_up(size, THREADS);
+  // Positions of a block's first and last output are this far apart, at most.
+  const int64_t window = (THREADS - 1) * job.down / job.up + 1 + job.width;
+  const bool staged = window * int64_t(sizeof(float)) <= WINDOW;
+  Shape shape;
+  shape.blocks = static_cast<uint64_t>(signals * chunks);
+  shape.threads = THREADS;
+  shape.shared = staged ? static_cast<unsigned>(window * int64_t(sizeof(float))) : 0;
+  return launch("resample", staged ? resample_signals<true> : resample_signals<false>, shape, device, job,
+                x, length, size, chunks, y);
 }
 
 Failure sum_draws(const Replicates& job, uint64_t key, double* partial, double* found,

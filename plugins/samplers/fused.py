@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import benchbench as bb
 from benchbench_plugins.samplers import audio, bootstrap, imbalance, index
-from benchbench_plugins.samplers.shared import cpu_only, generator
+
+if TYPE_CHECKING:
+    import torch
 
 
 def no_kernels(params: bb.Params) -> str | None:
     """Why the kernels cannot run at a point."""
-    from benchbench import fused
+    from benchbench_plugins import _functional
 
-    return cpu_only(params) or fused.unavailable()
+    return _functional.no_kernels({"device": "cpu", **params})
+
+
+def _seeds(inputs: bb.Inputs) -> torch.Generator:
+    """A generator of the host: one seed is drawn from it in each call, and no device waited for."""
+    import torch
+
+    return torch.Generator().manual_seed(inputs.seed)
 
 
 def _uniform(inputs: bb.Inputs) -> bb.Thunk:
     from benchbench import fused
 
-    n, rng = inputs.n, generator(inputs)
-    return lambda: fused.draw(n, n, generator=rng)
+    n, device, rng = inputs.n, inputs.x.device, _seeds(inputs)
+    return lambda: fused.draw(n, n, generator=rng, device=device)
 
 
 def _weighted(inputs: bb.Inputs) -> bb.Thunk:
     from benchbench import fused
 
-    weights, n, rng = inputs.x, inputs.n, generator(inputs)
+    weights, n, rng = inputs.x, inputs.n, _seeds(inputs)
     if inputs.tables == "once":
         table = fused.AliasTable(weights)
         return lambda: table.draw(n, generator=rng)
@@ -39,7 +48,7 @@ def _replicates(name: str) -> Callable[[bb.Inputs], bb.Thunk]:
         from benchbench import fused
 
         function: Any = getattr(fused, name)
-        x, replicates, rng = inputs.x, inputs.replicates, generator(inputs)
+        x, replicates, rng = inputs.x, inputs.replicates, _seeds(inputs)
         return lambda: function(x, replicates, generator=rng)
 
     return build
@@ -50,7 +59,7 @@ def _balanced(name: str) -> Callable[[bb.Inputs], bb.Thunk]:
         from benchbench import fused
 
         function: Any = getattr(fused, name)
-        x, y, rng = inputs.x, inputs.y, generator(inputs)
+        x, y, rng = inputs.x, inputs.y, _seeds(inputs)
         return lambda: function(x, y, generator=rng)
 
     return build

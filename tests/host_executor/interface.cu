@@ -201,8 +201,13 @@ const char* run_draw_uniform(int64_t n, int64_t key, int64_t count, int64_t* out
 const char* run_draw_alias(const uint64_t* table, int64_t n, int64_t key, int64_t count, int64_t* out) {
   return told(draw_alias(table, n, static_cast<uint64_t>(key), count, out, device));
 }
-const char* run_take_rows(const void* from, int64_t bytes, const int64_t* index, int64_t count, void* to) {
-  return told(take_rows(from, bytes, index, count, to, device));
+const char* run_take_rows(const void* from, int64_t rows, int64_t bytes, const int64_t* index, int64_t count,
+                          void* to) {
+  return told(take_rows(from, rows, bytes, index, count, to, device));
+}
+const char* run_resample(const float* taps, int64_t up, int64_t down, int64_t width, int64_t before,
+                         const float* x, int64_t signals, int64_t length, int64_t size, float* y) {
+  return told(resample({up, down, width, before, taps}, x, signals, length, size, y, device));
 }
 const char* run_sum_draws(int t, const void* x, int64_t n, int64_t blocks, int64_t replicates,
                           const uint32_t* counts, int squares, double middle, int64_t key, double* partial,

@@ -240,7 +240,7 @@ Tensor packed_gate_backward(const Tensor& grad, const Tensor& input, int64_t kin
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(benchbench, CUDA, m) {
+TORCH_LIBRARY_IMPL(benchbench, BENCHBENCH_CUDA_KEY, m) {
   BB_FUNCTIONS(m.impl, "", )
   BB_FUNCTIONS(m.impl, "_backward", _backward)
   m.impl("curve", &curve);

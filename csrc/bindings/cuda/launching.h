@@ -1,14 +1,39 @@
 // What the CUDA binding units share: the device and stream that a tensor's work goes to, errors of
 // launches, parameters. The operators' schemas, Meta and Autograd functions are those of the CPU's units.
+//
+// These units are compiled for the host executor too (tests/cuda_operators.py): the kernels then run on
+// the CPU, and the operators are those of tensors that lie there.
 #pragma once
 
+#if !defined(BENCHBENCH_HOST_EXECUTOR)
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#endif
 
 #include "bindings/norms.h"
 #include "cuda/kernels.h"
 
 namespace benchbench {
+
+#if defined(BENCHBENCH_HOST_EXECUTOR)
+#define BENCHBENCH_CUDA_KEY CPU
+
+// A device that does not exist, small enough to need every tier.
+class Here {
+ public:
+  explicit Here(const Tensor& x) {
+    TORCH_CHECK(x.device().is_cpu(), "the host executor works on the CPU, not on ", x.device());
+  }
+  operator const cuda::Device&() const { return device_; }
+
+ private:
+  cuda::Device device_{nullptr, 4, 9};
+};
+
+inline bool being_captured() { return false; }
+#else
+#define BENCHBENCH_CUDA_KEY CUDA
 
 // Work for the device of a tensor, in its current stream. While this lives the device is current.
 class Here {
@@ -41,6 +66,12 @@ class Here {
   c10::cuda::CUDAGuard guard_;
   cuda::Device device_;
 };
+
+// Whether the current stream of the current device is being captured into a graph.
+inline bool being_captured() {
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
+}
+#endif
 
 inline void check_launch(const char* op, const cuda::Failure& failure) {
   TORCH_CHECK(!failure, "benchbench::", op, ": ", failure.text,

@@ -165,7 +165,7 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(benchbench, CUDA, m) {
+TORCH_LIBRARY_IMPL(benchbench, BENCHBENCH_CUDA_KEY, m) {
   m.impl("norm_rows", &norm_rows);
   m.impl("norm_rows_backward", &norm_rows_backward);
   m.impl("batch_norm", &batch_norm);

@@ -12,6 +12,17 @@
 #else
 #define BB_DEVICE 1
 #include <cooperative_groups.h>
+
+#include <cassert>
+#endif
+
+// Ends the kernel with the text where the condition does not hold: for values that come from the user
+// and that nobody has looked at before. On a device that is an assertion: it is printed, and the next
+// call that waits for the device fails.
+#if BB_DEVICE
+#define BB_DEMAND(held, text) assert((held) && text)
+#else
+#define BB_DEMAND(held, text) ((held) ? void() : host_executor::fail(text))
 #endif
 
 namespace benchbench::cuda {
