@@ -305,6 +305,56 @@ def test_beyond_two_to_the_31(fused):
     assert torch.equal(rows[-1], torch.full_like(rows[-1], 1 / 1024))
 
 
+def test_samplers_draw_what_the_cpu_draws(fused):
+    def seeded(seed=3):
+        return torch.Generator().manual_seed(seed)
+
+    x, labels = torch.randn(30_011).exp_(), torch.randint(3, (30_011,))
+    rows = torch.randn(30_011, 7)
+    for index in range(torch.cuda.device_count()):
+        there = torch.device("cuda", index)
+        on = x.to(there)
+        for n in (1_000, 2**40):
+            drawn = fused.draw(n, 70_001, generator=seeded(), device=there)
+            assert drawn.device == there
+            assert torch.equal(drawn.cpu(), fused.draw(n, 70_001, generator=seeded()))
+        drawn = fused.AliasTable(on).draw(40_001, generator=seeded())
+        assert torch.equal(drawn.cpu(), fused.AliasTable(x).draw(40_001, generator=seeded()))
+        for balance in (fused.oversample, fused.undersample):
+            found = balance(rows.to(there), labels.to(there), generator=seeded())
+            expected = balance(rows, labels, generator=seeded())
+            assert all(torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
+        for name in ("bootstrap", "poisson_bootstrap", "bayesian_bootstrap_mean"):
+            found = getattr(fused, name)(on, 33, generator=seeded())
+            expected = getattr(fused, name)(x, 33, generator=seeded())
+            assert found.device == there
+            torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            fused.resample(on.view(1, -1), 441, 160).cpu(),
+            fused.resample(x.view(1, -1), 441, 160),
+            rtol=0,
+            atol=1e-4,
+        )
+
+
+def test_a_captured_draw_repeats_and_a_captured_bootstrap_is_refused(fused):
+    rng = torch.Generator().manual_seed(1)
+    fused.draw(100, 1_000, generator=rng, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        drawn = fused.draw(100, 1_000, generator=rng, device="cuda")
+    graph.replay()
+    once = drawn.clone()
+    graph.replay()
+    assert torch.equal(drawn, once)
+    x = random(1_000)
+    with (
+        pytest.raises(RuntimeError, match=r"which a CUDA graph cannot capture"),
+        torch.cuda.graph(torch.cuda.CUDAGraph()),
+    ):
+        fused.bootstrap(x, 3, generator=rng)
+
+
 def test_errors_say_what_to_do(fused):
     with pytest.raises(RuntimeError, match=r"is on cpu .*move one of them"):
         fused.swiglu(random(4), torch.randn(4))
