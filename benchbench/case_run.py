@@ -102,12 +102,13 @@ class CaseRun:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Keep how long the block took."""
+        """Add up how long the blocks of this name took."""
         start = perf_counter_ns()
         try:
             yield
         finally:
-            self.phases[name] = (perf_counter_ns() - start) * 1e-9
+            spent = (perf_counter_ns() - start) * 1e-9
+            self.phases[name] = self.phases.get(name, 0.0) + spent
 
     def execute(self) -> None:
         """All phases, as long as anybody is left to take part."""
