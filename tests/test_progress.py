@@ -62,5 +62,15 @@ def test_what_happens_is_said_and_verbose_says_more():
     assert shown[True] == ("it hung\nlast words\n  c, process 1: 1.00 s\n  liar wrong: differs\n")
 
 
+def test_what_every_worker_finds_is_said_once():
+    stream = io.StringIO()
+    progress = Progress(3, stream)
+    for text in ("no kernels", "no kernels", "another thing", "no kernels"):
+        progress.update({"type": "event", "kind": "note", "text": text})
+    for _ in range(2):
+        progress.update({"type": "event", "kind": "died", "text": "it hung"})
+    assert stream.getvalue().splitlines() == ["no kernels", "another thing", "it hung", "it hung"]
+
+
 def test_minutes():
     assert [minutes(s) for s in (0.4, 59, 80, 3600)] == ["0 s", "59 s", "1 min 20 s", "60 min 0 s"]

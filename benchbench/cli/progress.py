@@ -31,6 +31,7 @@ class Progress:
         self._last = 0.0
         self._process = -1
         self._shown = False
+        self._noted: set[str] = set()
 
     def update(self, record: Mapping[str, Any]) -> None:
         """Show a ``progress`` record, or print the text of an event."""
@@ -38,6 +39,9 @@ class Progress:
         if kind == "progress":
             self._show(record)
         elif kind == "event" and record.get("text"):
+            if record.get("kind") == "note" and record["text"] in self._noted:
+                return  # each worker has found the same
+            self._noted.add(record["text"])
             self.say(str(record["text"]))
             if self._verbose and record.get("log"):
                 self.say(str(record["log"]).rstrip())
