@@ -82,8 +82,8 @@ def command(
     """Measure how often a gate on this machine would be wrong, and what it would miss.
 
     Copies of installed implementations are compared as a gate compares builds: unchanged ones must
-    not be told apart, ones that are slowed by a known share must be found. About a quarter of
-    an hour; 3000 null pairs, which the promises are made for, take more than an hour. Exit code 1
+    not be told apart, ones that are slowed by a known share must be found. Some twenty
+    minutes; 3000 null pairs, which the promises are made for, take more than an hour. Exit code 1
     when a promise is missed.
 
     \b
