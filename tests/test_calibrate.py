@@ -160,7 +160,7 @@ def test_cards_are_written_in_every_format():
         cases=tuple(IDS), rounds=2, lines=tuple(lines), counts=counts, notes=("n",),
     )  # fmt: skip
     text = FORMATS["text"](card)
-    assert "1 processors kept busy" in text and "A/A" in text
+    assert "1 processor kept busy" in text and "A/A" in text
     rows = [row for row in FORMATS["markdown"](card).splitlines() if row.startswith("|")]
     assert {row.count("|") for row in rows} == {5}
     assert json.loads(FORMATS["json"](card))["counts"]["null"] == {"same": 500}

@@ -112,6 +112,11 @@ def test_spread_and_speedup():
     assert text.spread(replace(claimed, coverage=0.0)) == ""
 
 
+def test_one_is_not_many():
+    assert text.counted(1, "core") == "1 core"
+    assert [text.counted(n, "core") for n in (0, 2, "?")] == ["0 cores", "2 cores", "? cores"]
+
+
 def test_sizes_rates_and_other_units():
     assert text.size(3 * 2**20) == "3.00 MiB"
     assert text.size(0) == "0 B"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from benchbench.calibrate.measure import Observed, Round
 from benchbench.records import to_json
+from benchbench.reports import text
 from benchbench.sequential import Design
 from benchbench.stats import Interval, order_statistic_interval
 from benchbench.verdict import MARGIN, decide
@@ -317,11 +318,13 @@ def _notes(card: Card) -> list[str]:
 
 def _head(card: Card) -> list[str]:
     machine, design = card.machine, card.design
-    load = f"{card.load} processors kept busy beside it" if card.load else "nothing beside it"
+    busy = f"{text.counted(card.load, 'processor')} kept busy beside it"
+    load = busy if card.load else "nothing beside it"
+    cores = text.counted(machine.get("usable_cores", "?"), "core")
+    threads = text.counted(card.settings.get("threads", "?"), "thread")
     looks = ", ".join(map(str, design.looks))
     return [
-        f"{machine.get('cpu', 'unknown processor')}, {machine.get('usable_cores', '?')} cores, "
-        f"{card.settings.get('threads', '?')} threads, {load}; {card.started}",
+        f"{machine.get('cpu', 'unknown processor')}, {cores}, {threads}, {load}; {card.started}",
         f"looks at {looks} processes, margin {100 * design.margin:g} %, alpha "
         f"{100 * design.alpha:g} %; {len(card.cases)} cases, {card.rounds} rounds, "
         f"{card.seconds:.0f} s",

@@ -212,13 +212,13 @@ def _heading(run: Run) -> list[str]:
             part
             for part in (
                 str(machine.get("cpu", "unknown processor")),
-                f"{machine.get('usable_cores', '?')} cores",
+                text.counted(machine.get("usable_cores", "?"), "core"),
                 caches,
                 devices,
             )
             if part
         ),
-        f"torch {worker.get('torch', '?')}  {worker.get('threads', '?')} threads  "
+        f"torch {worker.get('torch', '?')}  {text.counted(worker.get('threads', '?'), 'thread')}  "
         f"python {machine.get('python', '?')}  {machine.get('system', '')}",
         f"run {run.id}  preset {settings.get('preset', '?')}  {_process_text(run)}",
     ]

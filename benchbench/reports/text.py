@@ -27,6 +27,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{rounded:.{max(decimals, 0)}f}"
 
 
+def counted(number: object, noun: str) -> str:
+    """``1 core``, ``2 cores``; ``? cores`` where the number is not known."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def duration(seconds: float, unit: str = "s") -> str:
     """``12.3 µs``; other units than seconds get a large prefix."""
     if unit != "s":
