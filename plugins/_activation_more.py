@@ -17,7 +17,7 @@ from torch import Tensor
 
 import benchbench as bb
 from benchbench_plugins import _functional as shared
-from benchbench_plugins._activation_tasks import ROWS, SHAPES, Task
+from benchbench_plugins._activation_tasks import ROWS, SHAPES, Task, exact_gelu
 
 ALPHA = 1e-4
 AUDITS = 1000
@@ -179,8 +179,16 @@ class Special:
     shapes: tuple[tuple[int, ...], ...]
     passes: tuple[int, int]
     """Compulsory passes over the output's elements, forward and backward."""
+    gpu: tuple[int, ...]
+    """A shape that fills a large GPU."""
     elements: Callable[[tuple[int, ...]], int] = math.prod
     """Of the output."""
+    exact: Callable[..., Any] | None = None
+    """The reference where the function in float64 is not precise enough to be one."""
+    fused: dict[str, Callable[[Any], Callable[..., Any]]] = field(default_factory=dict)
+    """Contenders of benchbench's own kernels: each makes a function of ``benchbench.fused``."""
+    direct: Callable[[Any], Callable[..., Any]] | None = None
+    """The kernel called past the dispatcher, a function of ``benchbench.fused.direct``."""
     others: dict[str, Callable[..., Any]] = field(default_factory=dict)
     inexact: Literal["", "gradient", "output"] = ""
     """What would be wrong in 16 bits."""
@@ -213,8 +221,38 @@ def glu_by_halves(x: Tensor) -> Tensor:
     return value * torch.sigmoid(gate)
 
 
+def packed(gate: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """f(first half) * second half: chunk, function, product."""
+
+    def function(x: Tensor) -> Tensor:
+        first, second = x.chunk(2, -1)
+        return gate(first) * second
+
+    return function
+
+
+def _of_the_packed(name: str) -> Callable[[Any], Callable[..., Any]]:
+    return lambda kernels: getattr(kernels, name)  # type: ignore[no-any-return]
+
+
+def _of_the_halves(name: str) -> Callable[[Any], Callable[..., Any]]:
+    """The kernel of two tensors on the halves, which it has to copy first."""
+
+    def of(kernels: Any) -> Callable[..., Any]:
+        function = getattr(kernels, name)
+        return lambda x: function(*x.chunk(2, -1))
+
+    return of
+
+
+def _direct_gate(number: int) -> Callable[[Any], Callable[..., Any]]:
+    """``number`` is the gate's place in the library's list of activations."""
+    return lambda library: lambda x: library.packed_gate(x, number)
+
+
 def make_masked(params: bb.Params, seed: int) -> bb.Inputs:
-    """Scores (batch, heads, queries, keys); a mask (batch, 1, queries, keys), True where hidden.
+    """Scores (batch, heads, queries, keys), and a mask (batch, 1, queries, keys) in three forms:
+    True where hidden, True where kept, and to be added.
 
     The mask is causal, and the last keys of each sequence are padding.
     """
@@ -229,6 +267,7 @@ def make_masked(params: bb.Params, seed: int) -> bb.Inputs:
     values = {
         "x": shared.normal(shape, params, rng).mul_(8),
         "mask": mask.to(device),
+        "kept": (~mask).to(device),
         "additive": additive.to(shared.dtype_of(params)).to(device),
     }
     if not shared.backward(params):
@@ -240,12 +279,12 @@ SCALE = 0.125
 """Of attention with heads of 64."""
 
 
-def masked_softmax(x: Tensor, mask: Tensor, additive: Tensor) -> Tensor:
+def masked_softmax(x: Tensor, mask: Tensor, kept: Tensor, additive: Tensor) -> Tensor:
     """Scale, fill with -inf by a boolean mask, softmax: three operators."""
     return F.softmax((x * SCALE).masked_fill(mask, -math.inf), -1)
 
 
-def softmax_of_sum(x: Tensor, mask: Tensor, additive: Tensor) -> Tensor:
+def softmax_of_sum(x: Tensor, mask: Tensor, kept: Tensor, additive: Tensor) -> Tensor:
     """Scale and add a mask of 0 and -inf in one operator, then softmax."""
     return F.softmax(torch.add(additive, x, alpha=SCALE), -1)
 
@@ -257,10 +296,35 @@ SPECIAL = (
         function=lambda x: F.glu(x, -1),
         make=make_glu,
         shapes=((2048, 22016), (4096, 1536), (32, 256)),
+        gpu=(16384, 8192),
         passes=(3, 5),
         elements=lambda shape: math.prod(shape) // 2,
         others={"by-hand": glu_by_halves},
         inexact="gradient",
+    ),
+    *(
+        Special(
+            name=f"packed_{name}",
+            doc=f"{function} of the first half of the last dimension times the second half: a gate "
+            "whose two inputs come from one linear layer.",
+            function=packed(gate),
+            make=make_glu,
+            shapes=((2048, 22016), (1024, 5504), (32, 256)),
+            gpu=(16384, 8192),
+            passes=(3, 5),
+            elements=lambda shape: math.prod(shape) // 2,
+            exact=packed(exact),
+            fused={
+                "fused": _of_the_packed(f"packed_{name}"),
+                "fused-halves": _of_the_halves(name),
+            },
+            direct=_direct_gate(number),
+        )
+        for name, function, gate, exact, number in (
+            ("swiglu", "silu", F.silu, F.silu, 5),
+            ("geglu", "gelu", F.gelu, exact_gelu, 3),
+            ("reglu", "relu", F.relu, F.relu, 0),
+        )
     ),
     Special(
         name="masked_softmax",
@@ -268,8 +332,16 @@ SPECIAL = (
         function=masked_softmax,
         make=make_masked,
         shapes=((8, 12, 512, 512), (1, 12, 128, 128)),
+        gpu=(4, 16, 1024, 1024),
         passes=(2, 3),
         others={"additive": softmax_of_sum},
+        fused={
+            "fused": lambda k: lambda x, mask, kept, additive: k.masked_softmax(x, kept, SCALE),
+            "fused-additive": lambda k: (
+                lambda x, mask, kept, additive: k.masked_softmax(x, additive, SCALE)
+            ),
+        },
+        direct=lambda k: lambda x, mask, kept, additive: k.masked_softmax(x, kept, SCALE, False),
     ),
 )
 
@@ -325,6 +397,11 @@ def check_rrelu(evidence: bb.Evidence) -> str | None:
 RRELU = "activations/rrelu"
 
 
+_GPU: dict[str, Any] = {
+    "dtype": ("bfloat16", "float32"),
+    "direction": shared.DIRECTIONS,
+    "device": shared.CUDA,
+}
 STANDARD = {"direction": shared.DIRECTIONS[1:]}
 """Few people wait for these: one shape, forward and backward."""
 
@@ -333,14 +410,22 @@ def workloads(ordinary: Callable[[Task], bb.Workload]) -> Iterator[bb.Workload]:
     """All of this module; ``ordinary`` makes the workload of a task."""
     for task in MORE:
         workload = ordinary(task)
-        yield replace(workload, presets={**workload.presets, "standard": STANDARD})
+        presets = {**workload.presets, "standard": STANDARD}
+        if task.shapes is IMAGES:
+            presets["gpu"] = {**_GPU, "shape": ((64, 64, 128, 128),)}
+        yield replace(workload, presets=presets)
     for special in SPECIAL:
         yield _workload(special)
     yield bb.Workload(
         name=RRELU,
         doc="Randomized leaky ReLU in training: each negative number has a slope of its own.",
         axes={"shape": SHAPES, "dtype": ("float32",), "device": shared.DEVICES},
-        presets={"quick": [], "standard": {}, "full": {"shape": SHAPES}},
+        presets={
+            "quick": [],
+            "standard": {},
+            "full": {"shape": SHAPES},
+            "gpu": {"shape": ((16384, 4096),), "device": shared.CUDA},
+        },
         make=make_rrelu,
         check=check_rrelu,
         work=lambda params: bb.Work(
@@ -371,9 +456,10 @@ def _workload(special: Special) -> bb.Workload:
                 "dtype": shared.DTYPES,
                 "direction": shared.DIRECTIONS,
             },
+            "gpu": {**_GPU, "shape": (special.gpu,)},
         },
         make=special.make,
-        reference=shared.in_float64(special.function),
+        reference=shared.in_float64(special.exact or special.function),
         work=work,
         metrics=shared.ulp,
         baseline="eager",
@@ -390,6 +476,9 @@ def implementations() -> Iterator[bb.Implementation]:
     for special in SPECIAL:
         yield shared.functional(special.workload, "eager", special.function, doc="PyTorch, eager.")
         yield shared.compiled(special.workload, special.function, ("full",))
+        for name, make_function in special.fused.items():
+            direct = special.direct if name == "fused" else None
+            yield from shared.fused(special.workload, make_function, direct=direct, name=name)
         for name, function in special.others.items():
             yield shared.functional(
                 special.workload,

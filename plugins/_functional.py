@@ -25,7 +25,6 @@ SLOWER = ("standard", "full", "gpu")
 """Presets for contenders whose compile would take most of a quick look."""
 CUDA = ("cuda",)
 """The devices of the preset ``gpu``, whose shapes fill a large chip: at least 256 MB are moved."""
-NO_CUDA_KERNEL = "benchbench has no CUDA kernel for it yet; run it with device=cpu"
 _SAMPLE = 1 << 18
 
 
@@ -108,21 +107,21 @@ def fused(
     function: Callable[[Any], Callable[..., Any]],
     *,
     direct: Callable[[Any], Callable[..., Any]] | None = None,
-    on_cuda: bool = True,
+    name: str = "fused",
 ) -> list[bb.Implementation]:
     """Our kernels: ``function(benchbench.fused)`` gives the one to call.
 
     With ``direct``, the same kernel without dispatcher and autograd is a contender too, so that
-    what those cost is a row of the table. ``on_cuda`` is false where there is no CUDA kernel.
+    what those cost is a row of the table.
     """
     from benchbench import fused as kernels
 
     found = [
         bb.Implementation(
             workload=workload,
-            name="fused",
+            name=name,
             build=lambda inputs: inputs.thunk(function(kernels)),
-            unavailable=no_kernels if on_cuda else no_cpu_kernels,
+            unavailable=no_kernels,
             prepare=kernels.build,
             doc="benchbench's own kernel.",
         )
@@ -173,11 +172,6 @@ def no_kernels(params: bb.Params) -> str | None:
     if params["device"] != "cpu":
         return no_cuda(params) or kernels.unavailable_on_cuda()
     return kernels.unavailable()
-
-
-def no_cpu_kernels(params: bb.Params) -> str | None:
-    """Why kernels that there are for the CPU alone cannot run, or None."""
-    return NO_CUDA_KERNEL if params["device"] != "cpu" else no_kernels(params)
 
 
 def no_direct_kernels(params: bb.Params) -> str | None:

@@ -34,10 +34,10 @@ class Task:
     doc: str
     function: Callable[..., Any]
     shapes: tuple[tuple[int, ...], ...]
+    gpu: tuple[tuple[int, ...], ...]
+    """Shapes that fill a large GPU."""
     others: dict[str, Callable[..., Any]] = field(default_factory=dict)
     fused: Callable[[Any], Callable[..., Any]] | None = None
-    on_cuda: bool = True
-    """Whether there is a CUDA kernel."""
     by_channel: bool = True
     """Weight and bias along dimension 1, or along the last."""
     dtypes: tuple[str, ...] = shared.DTYPES
@@ -119,6 +119,7 @@ TASKS = (
         doc="Batch norm of rows (N, C) in training.",
         function=batch_norm,
         shapes=((4096, 1024), (256, 512)),
+        gpu=((65536, 1024),),
         others={"by-hand": batch_norm_by_hand, "as-image": batch_norm_of_columns},
         fused=lambda k: lambda x, w, b: k.batch_norm(x, None, None, w, b, True, 0.0, EPS),
         dtypes=("float32",),
@@ -128,6 +129,7 @@ TASKS = (
         doc="Batch norm of volumes (N, C, D, H, W) in training.",
         function=batch_norm,
         shapes=((2, 64, 8, 56, 56),),
+        gpu=((16, 64, 16, 64, 64),),
         others={"by-hand": batch_norm_by_hand, "as-image": batch_norm_as_image},
         fused=lambda k: lambda x, w, b: k.batch_norm(x, None, None, w, b, True, 0.0, EPS),
         dtypes=("float32",),
@@ -137,9 +139,9 @@ TASKS = (
         doc="Instance norm of sequences (N, C, L), statistics of each channel.",
         function=instance_norm,
         shapes=((32, 256, 1024),),
+        gpu=((256, 256, 1024),),
         others={"as-group-norm": instance_norm_as_group_norm},
         fused=lambda k: lambda x, w, b: k.instance_norm(x, None, None, w, b, eps=EPS),
-        on_cuda=False,
         dtypes=("float32",),
     ),
     Task(
@@ -147,9 +149,9 @@ TASKS = (
         doc="Instance norm of volumes (N, C, D, H, W), statistics of each channel.",
         function=instance_norm,
         shapes=((2, 32, 16, 64, 64),),
+        gpu=((64, 32, 16, 64, 64),),
         others={"as-group-norm": instance_norm_as_group_norm},
         fused=lambda k: lambda x, w, b: k.instance_norm(x, None, None, w, b, eps=EPS),
-        on_cuda=False,
         dtypes=("float32",),
     ),
     Task(
@@ -157,6 +159,7 @@ TASKS = (
         doc=f"Group norm of (N, C, H, W) with {GROUPS} groups, then SiLU: diffusion models.",
         function=group_norm_silu,
         shapes=((2, 320, 64, 64), (2, 640, 32, 32)),
+        gpu=((64, 320, 64, 64),),
         others={"in-place": group_norm_silu_in_place},
         dtypes=("float32", "bfloat16"),
         tolerance=bb.Tolerance(absolute=0.5),
@@ -166,6 +169,7 @@ TASKS = (
         doc="Layer norm over the last dimension, then GELU.",
         function=layer_norm_gelu,
         shapes=((4096, 768), (2048, 4096)),
+        gpu=((16384, 4096),),
         by_channel=False,
         dtypes=("float32", "bfloat16"),
         tolerance=bb.Tolerance(absolute=0.5),
@@ -175,6 +179,7 @@ TASKS = (
         doc="Layer norm of rows with mean 1e4 and deviation 1, where squares cancel.",
         function=layer_norm,
         shapes=((4096, 768),),
+        gpu=((16384, 4096),),
         others={"two-passes": layer_norm_two_passes},
         fused=lambda k: lambda x, w, b: k.layer_norm(x, x.shape[-1:], w, b, EPS),
         by_channel=False,
@@ -188,6 +193,7 @@ TASKS = (
         doc="Batch norm of images with mean 1e4 and deviation 1, where squares cancel.",
         function=batch_norm,
         shapes=((8, 64, 56, 56),),
+        gpu=((64, 256, 56, 56),),
         others={"by-hand": batch_norm_by_hand},
         fused=lambda k: lambda x, w, b: k.batch_norm(x, None, None, w, b, True, 0.0, EPS),
         dtypes=("float32",),
@@ -286,7 +292,12 @@ def workloads() -> Iterator[bb.Workload]:
             name=name,
             doc=doc,
             axes={"shape": IMAGES, "dtype": ("float32",), "device": shared.DEVICES},
-            presets={"quick": [], "standard": {}, "full": {"shape": IMAGES}},
+            presets={
+                "quick": [],
+                "standard": {},
+                "full": {"shape": IMAGES},
+                "gpu": {"shape": ((64, 256, 56, 56),), "device": shared.CUDA},
+            },
             make=make_images,
             reference=lambda inputs: module_thunk(nn.BatchNorm2d, inputs.double())(),
             renewed=(),  # its output depends on all batches so far
@@ -320,6 +331,12 @@ def _workload(task: Task) -> bb.Workload:
                 "dtype": task.dtypes,
                 "direction": shared.DIRECTIONS,
             },
+            "gpu": {
+                "shape": task.gpu,
+                "dtype": task.dtypes,
+                "direction": shared.DIRECTIONS,
+                "device": shared.CUDA,
+            },
         },
         make=lambda params, seed: make(task, params, seed),
         reference=shared.in_float64(task.function),
@@ -335,7 +352,7 @@ def implementations() -> Iterator[bb.Implementation]:
         yield shared.functional(task.workload, "eager", task.function, doc="PyTorch, eager.")
         yield shared.compiled(task.workload, task.function, ("full",))
         if task.fused is not None:
-            yield from shared.fused(task.workload, task.fused, on_cuda=task.on_cuda)
+            yield from shared.fused(task.workload, task.fused)
         for name, function in task.others.items():
             yield shared.functional(task.workload, name, function)
     for workload, name, build, doc in (

@@ -91,8 +91,6 @@ class Task:
     """Compulsory passes over the elements, forward and backward."""
     fused: Callable[[Any], Callable[..., Any]] | None = None
     direct: Callable[[Any], Callable[..., Any]] | None = None
-    on_cuda: bool = True
-    """Whether there is a CUDA kernel."""
     shapes: tuple[tuple[int, ...], ...] = ROWS
     gpu: tuple[tuple[int, ...], ...] = GPU_ROWS
     dtypes: tuple[str, ...] = shared.DTYPES
@@ -164,7 +162,6 @@ TASKS = (
         passes=(2, 3),
         shapes=LOCAL,
         gpu=((256, 96, 55, 55),),
-        on_cuda=False,
         fused=lambda k: lambda x: k.local_response_norm(x, 5, 1e-4, 0.75, 2.0),
         direct=lambda k: lambda x: k.response_norm(x, 5, 1e-4, 0.75, 2.0),
         dtypes=("float32",),  # torch has no 16-bit kernel for it on the CPU
@@ -249,9 +246,7 @@ def benchbench_implementations() -> Iterator[bb.Implementation]:
         yield shared.functional(task.workload, "eager", task.function, doc="PyTorch, eager.")
         yield shared.compiled(task.workload, task.function, task.compiled)
         if task.fused is not None:
-            yield from shared.fused(
-                task.workload, task.fused, direct=task.direct, on_cuda=task.on_cuda
-            )
+            yield from shared.fused(task.workload, task.fused, direct=task.direct)
         for name, function in task.others:
             yield shared.functional(task.workload, name, function, inexact=task.others_inexact)
     yield from _batch_norm.implementations()

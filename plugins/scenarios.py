@@ -302,6 +302,7 @@ def _workload(model: Model) -> bb.Workload:
             "quick": [],
             "standard": [stages] if model.name in IN_STANDARD else [],
             "full": stages,
+            "gpu": {**stages, "device": ("cuda",)},
         },
     )
 

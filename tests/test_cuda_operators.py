@@ -53,7 +53,14 @@ def calls(function):
 
 MEMORY_AND_VIEWS = {
     *("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::resize_"),
-    *("aten::view", "aten::detach", "aten::expand", "aten::as_strided", "aten::to"),
+    *(
+        "aten::view",
+        "aten::transpose",
+        "aten::detach",
+        "aten::expand",
+        "aten::as_strided",
+        "aten::to",
+    ),
     *("aten::contiguous", "aten::result_type", "aten::slice", "aten::select", "aten::reshape"),
 }
 
@@ -68,6 +75,15 @@ def operations(dtype):
     rows, image = random(6, 40, dtype=dtype), random(3, 8, 5, 6, dtype=dtype)
     row, channel = random(40, dtype=dtype, seed=1), random(8, dtype=dtype, seed=2)
     mask = random(6, 40, seed=3) > -1
+    sequences, volumes = random(3, 8, 30, dtype=dtype), random(2, 8, 3, 4, 5, dtype=dtype)
+    for name, x in (("1d", sequences), ("3d", volumes)):
+        yield f"instance_norm {name}", fused.instance_norm, (x,), 1
+        yield (
+            f"batch_norm {name}",
+            lambda x, w, b: fused.batch_norm(x, None, None, w, b, True),
+            (x, channel, channel),
+            1,
+        )
     pixels = image.to(memory_format=torch.channels_last)
     yield from (
         (name, lambda x, name=name: getattr(fused, name)(x), (rows,), 1)
@@ -135,7 +151,7 @@ def test_one_launch_forward_and_at_most_two_backward(launches, dtype):
         found[name] = (middle - begun, launches() - middle)
         assert found[name][0] == 1 and 1 <= found[name][1] <= most, (name, found[name])
         assert forward | backward <= MEMORY_AND_VIEWS, (name, forward | backward)
-    assert len(found) > 35
+    assert len(found) > 40
 
 
 SEED = 0x1234_5678_9ABC_DEF

@@ -16,6 +16,7 @@ SHAPES = {
     "softmax2d": (2, 5, 7, 9),
     "glu": (33, 130),
     "masked_softmax": (2, 3, 17, 21),
+    **dict.fromkeys(("packed_swiglu", "packed_geglu", "packed_reglu"), (33, 130)),
 }
 NAMES = [*(task.name for task in more.MORE), *(special.name for special in more.SPECIAL)]
 
@@ -66,7 +67,10 @@ BAD = [
     ("hardshrink", lambda x: F.hardshrink(x, 0.51)),
     ("hardsigmoid", torch.sigmoid),
     ("hardtanh", torch.tanh),
-    ("masked_softmax", lambda x, mask, additive: F.softmax(x * more.SCALE, -1)),
+    ("masked_softmax", lambda x, mask, kept, additive: F.softmax(x * more.SCALE, -1)),
+    ("packed_swiglu", lambda x: F.silu(x.chunk(2, -1)[1]) * x.chunk(2, -1)[0]),
+    ("packed_geglu", lambda x: F.gelu(x.chunk(2, -1)[0], approximate="tanh") * x.chunk(2, -1)[1]),
+    ("packed_reglu", lambda x: F.relu(x)[..., : x.shape[-1] // 2]),
     ("relu6", F.relu),
     ("rrelu_eval", lambda x: F.leaky_relu(x, 0.2)),
     ("softmax2d", lambda x: F.softmax(x, -1)),

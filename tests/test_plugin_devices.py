@@ -8,6 +8,9 @@ models: a module cannot be moved where its parameters are fake.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import (
@@ -69,6 +72,15 @@ def a_point(workload):
     return None
 
 
+def on_gpu(workload):
+    """All points of the preset ``gpu``, forward where there is a choice."""
+    return [
+        params
+        for params in points(workload.axes, preset_grids(workload, "gpu"))
+        if params.get("direction") != "forward+backward"
+    ]
+
+
 def walk(step, *arguments):
     """What the step gives, and the error that says that devices are mixed, or an empty text."""
     try:
@@ -91,32 +103,84 @@ def test_there_is_something_to_walk_through(catalog):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_inputs_and_calls_stay_on_the_device(catalog, kind):
-    mixed = {}
-    reached = 0
-    for name, workload in catalog.workloads.items():
-        if workload.kind != kind or "cuda" not in workload.axes.get("device", ()):
-            continue
+    reached, mixed = 0, {}
+    for name, workload in on_cuda(catalog, kind):
         params = a_point(workload)
-        if params is None:
-            continue
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            inputs, fault = walk(workload.make, params, 1)
-            if fault:
-                mixed[name] = fault
-            if inputs is None:
-                continue
-            reached += 1
-            if _on_the_host(inputs):
-                mixed[name] = f"inputs on the host: {_on_the_host(inputs)}"
-            for contender, item in catalog.implementations[name].items():
-                if not _elsewhere(item, params):
-                    output, fault = walk(called, item, inputs)
-                    if _on_the_host(output):
-                        fault = f"output on the host: {_on_the_host(output)}"
-                    if fault:
-                        mixed[f"{name}:{contender}"] = fault
+        if params is not None:
+            found = faults(catalog, name, params)
+            reached += found is not None
+            mixed.update(found or {})
     assert reached > 2, "inputs can be made"
     assert not mixed, "\n".join(f"{who}: {why}" for who, why in mixed.items())
+
+
+@pytest.mark.parametrize("kind", ["activations", "losses", "normalizations"])
+def test_calls_take_the_shapes_of_the_preset_gpu(catalog, kind):
+    reached, mixed = 0, {}
+    for name, workload in on_cuda(catalog, kind):
+        for params in on_gpu(workload):
+            found = faults(catalog, name, params)
+            reached += found is not None
+            mixed.update(found or {})
+    assert reached > 2, "inputs can be made"
+    assert not mixed, "\n".join(f"{who}: {why}" for who, why in mixed.items())
+
+
+def on_cuda(catalog, kind):
+    for name, workload in catalog.workloads.items():
+        if workload.kind == kind and "cuda" in workload.axes.get("device", ()):
+            yield name, workload
+
+
+def faults(catalog, name, params):
+    """What is wrong with each contender at a point, by its name; None without any inputs."""
+    mixed = {}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        inputs, fault = walk(catalog.workloads[name].make, params, 1)
+        if fault:
+            mixed[name] = fault
+        if inputs is None:
+            return mixed or None
+        if _on_the_host(inputs):
+            mixed[name] = f"inputs on the host: {_on_the_host(inputs)}"
+        for contender, item in catalog.implementations[name].items():
+            if not _elsewhere(item, params):
+                output, fault = walk(called, item, inputs)
+                if _on_the_host(output):
+                    fault = f"output on the host: {_on_the_host(output)}"
+                if fault:
+                    mixed[f"{name}:{contender}"] = fault
+    return mixed
+
+
+FILLS = 256e6
+"""Bytes that a call moves at least, so that it is no launch that is measured."""
+
+
+def test_every_workload_of_a_gpu_has_the_preset_gpu_and_fills_the_chip(catalog):
+    """Or docs/gpu.md says that it does not, by name."""
+    text = (Path(__file__).parents[1] / "docs" / "gpu.md").read_text()
+    said = re.search(r"small by nature: (.*?)\.\n", text, re.DOTALL).group(1)
+    small = set(re.findall(r"`([\w/*-]+)`", said))
+    found = set()
+    for name, workload in everything().workloads.items():
+        if "cuda" not in workload.axes.get("device", ()):
+            assert name in small or f"{workload.kind}/*" in small, f"{name} runs on no GPU"
+            continue
+        grids = preset_grids(workload, "gpu")
+        assert grids, f"{name} has no preset gpu"
+        all_points = list(points(workload.axes, grids))
+        assert {params["device"] for params in all_points} == {"cuda"}, name
+        if workload.kind == "models":  # as large as the batch, which is checked
+            assert all(p.get("batch", 64) >= 64 for p in all_points), name
+            continue
+        if min(workload.work(params).bytes for params in all_points) < FILLS:
+            found.add(name)
+    assert found <= small, sorted(found - small)
+
+
+def everything():
+    return load(LoaderOptions()).catalog
 
 
 def _on_the_host(value):

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import benchbench as bb
-from benchbench_plugins import _functional as shared
 from benchbench_plugins.models import bfloat16, contenders, gan, judge, saved, split, timm, zoo
 from benchbench_plugins.models.ways import WAYS, build, reference, unavailable
 from benchbench_plugins.models.zoo import MODELS, Model
@@ -60,13 +59,12 @@ def _training(model: Model) -> bb.Workload:
 
 def _presets(model: Model, quick: zoo.Points | None, *, training: bool = False) -> dict[str, Any]:
     in_standard = model.standard is not None and (model.train_in_standard or not training)
-    batch = 64 if model.images else 256  # enough to fill a large chip
     return {
         "quick": [quick] if quick is not None else [],
         "standard": [model.standard] if in_standard else [],
         "full": dict(model.axes),
         "batches": {"batch": zoo.BATCHES},
-        "gpu": {**model.axes, "batch": (batch,), "device": shared.CUDA},
+        "gpu": zoo.on_gpu(model),
     }
 
 

@@ -83,6 +83,7 @@ def _workload(model: Model, training: bool) -> bb.Workload:
             "quick": [],
             "standard": [_smallest(model)] if in_standard else [],
             "full": dict(model.axes),
+            "gpu": zoo.on_gpu(model),
         },
         make=lambda params, seed: zoo.make(model, params, seed, training=training),
         reference=lambda inputs: reference(model, inputs, training),

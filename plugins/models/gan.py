@@ -132,7 +132,12 @@ def workloads() -> Iterator[bb.Workload]:
         name=WORKLOAD,
         doc="Five rounds of a GAN on scikit-learn's digits, two Adam optimizers in turn.",
         axes={"batch": (64, 256), "device": shared.DEVICES},
-        presets={"quick": [], "standard": {}, "full": {"batch": (64, 256)}},
+        presets={
+            "quick": [],
+            "standard": {},
+            "full": {"batch": (64, 256)},
+            "gpu": {"batch": (4096,), "device": shared.CUDA},
+        },
         make=make,
         renewed=("real", "noise"),
         reference=reference,

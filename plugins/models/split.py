@@ -139,6 +139,7 @@ def _workload(model: Model) -> bb.Workload:
             "quick": [],
             "standard": [parts] if model.name in IN_STANDARD else [],
             "full": {**parts, **model.axes},
+            "gpu": {**parts, **zoo.on_gpu(model)},
         },
         make=lambda params, seed: make(model, params, seed),
         reference=lambda inputs: reference(model, inputs),

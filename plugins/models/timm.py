@@ -92,6 +92,7 @@ def _workload(name: str, training: bool) -> bb.Workload:
             "standard": [] if training else {},
             "full": {"model": NAMES, **ANY.axes},
             "batches": {"batch": zoo.BATCHES},
+            "gpu": {"model": NAMES, **zoo.on_gpu(ANY)},
         },
         make=lambda params, seed: make(params, seed, training),
         reference=lambda inputs: reference(ANY, inputs, training),

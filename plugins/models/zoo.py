@@ -117,6 +117,11 @@ def count_parameters(factory: Callable[[], nn.Module]) -> int:
         return sum(parameter.numel() for parameter in factory().parameters())
 
 
+def on_gpu(model: Model) -> bb.Grid:
+    """Points of the preset ``gpu``: batches that are enough for a large chip."""
+    return {**model.axes, "batch": (64 if model.images else 256,), "device": ("cuda",)}
+
+
 def image(params: bb.Params) -> tuple[int, ...]:
     """(batch, 3, size, size)."""
     return (_number(params, "batch"), 3, _number(params, "size"), _number(params, "size"))

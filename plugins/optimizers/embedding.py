@@ -184,6 +184,7 @@ def workloads() -> Iterator[bb.Workload]:
                 {"table": ((50257, 64), (1_000_000, 64)), "batch": (4096, 256)},
                 {"switch": tuple(SPARSE_ADAM.switches)},
             ],
+            "gpu": {"table": ((1_000_000, 64),), "batch": (262_144,), "device": shared.CUDA},
         },
         make=make,
         reference=lambda inputs: replay(inputs, STEPS),

@@ -279,6 +279,7 @@ def _workload(algorithm: Algorithm) -> bb.Workload:
             "quick": [],
             "standard": {"parameters": algorithm.standard},
             "full": [{"parameters": lists}, {"switch": switches}],
+            "gpu": {"parameters": ("blocks-2048x4",), "device": shared.CUDA},
         },
         make=lambda params, seed: make(algorithm, params, seed),
         reference=lambda inputs: reference(algorithm, inputs),

@@ -225,6 +225,7 @@ def workloads() -> Iterator[bb.Workload]:
             "quick": [],
             "standard": {"problem": problems},
             "full": {"problem": problems, "switch": (PLAIN, *LBFGS.switches)},
+            "gpu": {"problem": problems[1:], "device": shared.CUDA},
         },
         make=make,
         reference=reference,

@@ -71,5 +71,5 @@ def blocks(width: int, count: int) -> list[Shape]:
 
 
 NAMES = ("resnet50", "resnet18", "one-64M", "1000x1k")
-BLOCKS = {"blocks-128x4": (128, 4), "blocks-256x2": (256, 2)}
+BLOCKS = {"blocks-128x4": (128, 4), "blocks-256x2": (256, 2), "blocks-2048x4": (2048, 4)}
 """Matrices only, by name: width and number of blocks."""

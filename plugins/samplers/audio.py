@@ -161,7 +161,11 @@ def workloads() -> Iterator[bb.Workload]:
         "metrics": metrics,
         "work": work,
         "axes": {"seconds": (5, 60), "device": ("cpu", "cuda")},
-        "presets": {"quick": {}, "standard": {"seconds": (60,)}},
+        "presets": {
+            "quick": {},
+            "standard": {"seconds": (60,)},
+            "gpu": {"seconds": (1200,), "device": ("cuda",)},
+        },
     }
     yield bb.Workload(
         name=FILTERED,

@@ -160,7 +160,12 @@ def workloads() -> Iterator[bb.Workload]:
             item="draw",
         ),
         axes={"rows": (100_000, 10_000), "sets": (20, 100), "device": ("cpu", "cuda")},
-        presets={"quick": [], "standard": {}, "full": {"rows": (100_000, 10_000)}},
+        presets={
+            "quick": [],
+            "standard": {},
+            "full": {"rows": (100_000, 10_000)},
+            "gpu": {"rows": (1_000_000,), "sets": (100,), "device": ("cuda",)},
+        },
     )
 
 

@@ -219,7 +219,12 @@ def workloads() -> Iterator[bb.Workload]:
             "replicates": (10, 100),
             "device": ("cpu", "cuda"),
         },
-        presets={"quick": [], "standard": {"kind": kinds}, "full": {"kind": kinds}},
+        presets={
+            "quick": [],
+            "standard": {"kind": kinds},
+            "full": {"kind": kinds},
+            "gpu": {"kind": kinds, "rows": (1_000_000,), "replicates": (100,), "device": ("cuda",)},
+        },
     )
 
 

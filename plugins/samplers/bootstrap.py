@@ -87,6 +87,7 @@ def work(params: bb.Params) -> bb.Work:
 
 def workloads() -> Iterator[bb.Workload]:
     """The three estimators."""
+    on_gpu: bb.Grid = {"rows": (10_000_000,), "replicates": (100,), "device": ("cuda",)}
     common = {"make": make, "check": check, "reference": truth, "metrics": metrics, "work": work}
     yield bb.Workload(
         name=IID,
@@ -98,7 +99,11 @@ def workloads() -> Iterator[bb.Workload]:
             "replicates": (50, 100),
             "device": ("cpu", "cuda"),
         },
-        presets={"quick": {}, "standard": {"rows": (1_000_000,), "replicates": (100,)}},
+        presets={
+            "quick": {},
+            "standard": {"rows": (1_000_000,), "replicates": (100,)},
+            "gpu": on_gpu,
+        },
         **common,
     )
     yield bb.Workload(
@@ -111,7 +116,7 @@ def workloads() -> Iterator[bb.Workload]:
             "replicates": (20, 100),
             "device": ("cpu", "cuda"),
         },
-        presets={"quick": [], "standard": {"rows": (1_000_000,)}},
+        presets={"quick": [], "standard": {"rows": (1_000_000,)}, "gpu": on_gpu},
         **common,
     )
     yield bb.Workload(
@@ -124,7 +129,7 @@ def workloads() -> Iterator[bb.Workload]:
             "replicates": (20, 100),
             "device": ("cpu", "cuda"),
         },
-        presets={"quick": [], "standard": {"rows": (1_000_000,)}},
+        presets={"quick": [], "standard": {"rows": (1_000_000,)}, "gpu": on_gpu},
         **common,
     )
 

@@ -191,7 +191,12 @@ def workloads() -> Iterator[bb.Workload]:
             "picture": ("china", "flower"),
             "device": ("cpu", "cuda"),
         },
-        presets={"quick": [], "standard": {}, "full": {"dtype": ("uint8", "float32")}},
+        presets={
+            "quick": [],
+            "standard": {},
+            "full": {"dtype": ("uint8", "float32")},
+            "gpu": {"dtype": ("float32",), "device": ("cuda",)},
+        },
     )
 
 

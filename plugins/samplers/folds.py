@@ -266,7 +266,12 @@ def workloads() -> Iterator[bb.Workload]:
                 item="row",
             ),
             axes={**axes, "device": ("cpu", "cuda")},
-            presets={"quick": [], "standard": {}, "full": axes},
+            presets={
+                "quick": [],
+                "standard": {},
+                "full": axes,
+                "gpu": {"rows": (40_000_000,), "device": ("cuda",)},
+            },
         )
     yield bb.Workload(
         name=LEAVE_ONE_OUT,
@@ -280,7 +285,12 @@ def workloads() -> Iterator[bb.Workload]:
             item="split",
         ),
         axes={"rows": (1797, 150), "device": ("cpu", "cuda")},
-        presets={"quick": [], "standard": {}, "full": {"rows": (1797, 150)}},
+        presets={
+            "quick": [],
+            "standard": {},
+            "full": {"rows": (1797, 150)},
+            "gpu": {"rows": (8192,), "device": ("cuda",)},
+        },
     )
 
 

@@ -138,6 +138,7 @@ def workloads() -> Iterator[bb.Workload]:
         "presets": {
             "quick": {},
             "standard": {"dtype": ("uint8", "float32"), "picture": ("china", "flower")},
+            "gpu": {"dtype": ("float32",), "device": ("cuda",)},
         },
     }
     yield bb.Workload(

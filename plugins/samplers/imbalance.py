@@ -188,6 +188,7 @@ def workloads() -> Iterator[bb.Workload]:
         "presets": {
             "quick": {},
             "standard": {"rows": (1_000_000,), "ratio": ((9, 1), (16, 3, 1))},
+            "gpu": {"rows": (8_000_000,), "ratio": ((9, 1), (16, 3, 1)), "device": ("cuda",)},
         },
     }
     yield bb.Workload(

@@ -116,6 +116,7 @@ def workloads() -> Iterator[bb.Workload]:
             "quick": [],
             "standard": {"rows": (1_000_000,)},
             "full": {"rows": (1_000_000, 10_000_000)},
+            "gpu": {"rows": (40_000_000,), "device": ("cuda",)},
         },
     )
     yield bb.Workload(
@@ -138,6 +139,7 @@ def workloads() -> Iterator[bb.Workload]:
         presets={
             "quick": {},
             "standard": {"categories": (1_000_000,), "tables": ("each-call", "once")},
+            "gpu": {"categories": (2**24,), "tables": ("each-call", "once"), "device": ("cuda",)},
         },
     )
 

@@ -153,6 +153,7 @@ def workloads() -> Iterator[bb.Workload]:
         (FORWARD, forward_fill, few, 4 + 4.0 * SECONDS, "Seconds from minutes: the last value."),
         (LINEAR, linear, few, 4 + 4.0 * SECONDS, "Seconds from minutes: straight lines."),
     ):
+        on_gpu = 3_000_000 if points is few else 99_999_960
         yield bb.Workload(
             name=name,
             doc=doc,
@@ -161,7 +162,12 @@ def workloads() -> Iterator[bb.Workload]:
             reference=_reference(function),
             work=_work(bytes_each),
             axes={"points": points, "device": ("cpu", "cuda")},
-            presets={"quick": [], "standard": {}, "full": {"points": points}},
+            presets={
+                "quick": [],
+                "standard": {},
+                "full": {"points": points},
+                "gpu": {"points": (on_gpu,), "device": ("cuda",)},
+            },
         )
 
 

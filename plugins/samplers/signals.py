@@ -237,7 +237,12 @@ def workloads() -> Iterator[bb.Workload]:
         metrics=metrics,
         work=work,
         axes={"rates": RATES, "seconds": (3, 30), "device": ("cpu", "cuda")},
-        presets={"quick": [], "standard": {"rates": RATES}, "full": {"rates": RATES}},
+        presets={
+            "quick": [],
+            "standard": {"rates": RATES},
+            "full": {"rates": RATES},
+            "gpu": {"rates": RATES, "seconds": (1200,), "device": ("cuda",)},
+        },
     )
 
 

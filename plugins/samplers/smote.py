@@ -209,7 +209,12 @@ def workloads() -> Iterator[bb.Workload]:
         metrics=metrics,
         work=work,
         axes={"rows": (4_000, 20_000), "ratio": ((9, 1),), "device": ("cpu", "cuda")},
-        presets={"quick": [], "standard": {}, "full": {"rows": (4_000, 20_000)}},
+        presets={
+            "quick": [],
+            "standard": {},
+            "full": {"rows": (4_000, 20_000)},
+            "gpu": {"rows": (100_000,), "device": ("cuda",)},
+        },
     )
 
 

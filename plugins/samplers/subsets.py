@@ -259,6 +259,16 @@ def metrics(output: Any, reference: Truth) -> dict[str, float]:
     return {"share": float(draws.mean() if draws.dtype == bool else len(draws) / reference.n)}
 
 
+ON_GPU: dict[str, bb.Grid] = {
+    PERMUTATION: {"rows": (40_000_000,)},
+    SUBSET: {"rows": (40_000_000,), "fraction": (0.8,)},
+    WEIGHTED_SUBSET: {"rows": (40_000_000,)},
+    MASK: {"rows": (300_000_000,), "share": (0.5,)},
+    ROWS: {"rows": (4096,), "categories": (50_257,)},
+}
+"""Sizes that keep a large GPU busy."""
+
+
 def workloads() -> Iterator[bb.Workload]:
     """Order, subset, weighted subset, mask, and a category for each row."""
     for name, doc, axes, standard, check, size in (
@@ -315,7 +325,12 @@ def workloads() -> Iterator[bb.Workload]:
             metrics=None if name == ROWS else metrics,
             work=_work(size),
             axes={**axes, "device": ("cpu", "cuda")},
-            presets={"quick": [], "standard": standard, "full": axes},  # type: ignore[dict-item]
+            presets={  # type: ignore[arg-type]
+                "quick": [],
+                "standard": standard,
+                "full": axes,
+                "gpu": {**standard, **ON_GPU[name], "device": ("cuda",)},
+            },
         )
 
 
