@@ -219,6 +219,10 @@ def judge(
 ) -> tuple[dict[str, float], str]:
     """Figures for the row, and why the output is wrong, or an empty text.
 
+    The figures are those of the dtype that comes nearest to its bound, and beside them, as
+    ``baseline_max`` and ``baseline_rms``, the baseline's of the same dtype: where an output has
+    parts of several dtypes, the largest error of one says nothing beside that of another.
+
     Args:
         errors: of the contender.
         baseline: of the baseline, or None when it is the baseline that is judged or when the
@@ -229,6 +233,7 @@ def judge(
     row: dict[str, float] = {}
     worst, reason = -1.0, ""
     for dtype, error in errors.items():
+        own: dict[str, float] = {}
         if baseline is None or dtype not in baseline:
             absolute = tolerance.absolute
             allowed = {"max": math.sqrt(error.eps) if absolute is None else absolute}
@@ -248,6 +253,7 @@ def judge(
                     "rms": error.rms,
                     "allowed": allowed["max"],
                     "eps": error.eps,
+                    **{f"baseline_{figure}": before for figure, before in own.items()},
                 }
                 if share > 1.0 or math.isnan(share):
                     what = "largest" if name == "max" else "root-mean-square"

@@ -288,6 +288,7 @@ def _row(
             share = interval(shares, level).map(lambda log: math.exp(-log))
     own_errors = [r.errors for r in measured.values() if r.errors] or [spokesman.errors]
     base_errors = [r.errors for r in against.values() if r.errors]
+    worst = _worst(own_errors)
     return Row(
         case=first.case,
         workload=first.workload,
@@ -308,8 +309,8 @@ def _row(
         verdict=verdict,
         roof_share=share,
         work=next((r.work for r in results if r.work is not None), None),
-        errors=_worst(own_errors),
-        baseline_errors=_worst(base_errors),
+        errors=worst,
+        baseline_errors=_beside(worst) or _worst(base_errors),
         metrics=_median([r.metrics for r in measured.values()]),
         signals=_median([r.signals for r in measured.values()]),
         notes=_notes(list(measured.values())),
@@ -356,6 +357,16 @@ def _worst(errors: Sequence[Mapping[str, float]]) -> dict[str, float]:
         if found.get("max", -1.0) > worst.get("max", -2.0):
             worst = found
     return dict(worst)
+
+
+def _beside(errors: Mapping[str, float]) -> dict[str, float]:
+    """The baseline's errors that :func:`benchbench.checks.judge` put beside a contender's."""
+    prefix = "baseline_"
+    return {
+        name.removeprefix(prefix): error
+        for name, error in errors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _median(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:

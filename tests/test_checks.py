@@ -146,6 +146,20 @@ def test_dtypes_of_one_output_are_judged_apart():
     assert judge(found, {d: Error(eps=e.eps) for d, e in found.items()}, Tolerance())[1]
 
 
+def test_beside_the_error_of_a_dtype_stands_the_baselines_of_that_dtype():
+    mine = {"bfloat16": Error(eps=2**-7, max=3e-3), "float32": Error(eps=EPS, max=1e-7)}
+    baseline = {
+        "bfloat16": Error(eps=2**-7, max=3e-3, rms=1e-3),
+        "float32": Error(eps=EPS, max=1e-4, rms=1e-5),
+    }
+    row, _ = judge(mine, baseline, Tolerance())
+    assert row["max"] == 3e-3 and row["baseline_max"] == 3e-3 and row["baseline_rms"] == 1e-3
+    mine["float32"] = Error(eps=EPS, max=9e-4)
+    row, _ = judge(mine, baseline, Tolerance())
+    assert row["max"] == 9e-4 and row["baseline_max"] == 1e-4
+    assert "baseline_max" not in judge(mine, None, Tolerance())[0]
+
+
 @dataclasses.dataclass
 class Pair:
     left: object

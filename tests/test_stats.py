@@ -279,6 +279,19 @@ def test_the_largest_error_of_any_process_is_shown():
     assert row.errors["max"] == 0.25
 
 
+def test_the_baselines_error_beside_it_is_of_the_same_dtype():
+    results = measured({"eager": 1.0, "fused": 0.5})
+    results = [
+        replace(r, errors={"max": 1e-5})
+        if r.contender == "eager"
+        else replace(r, errors={"max": 3e-3, "baseline_max": 3e-3, "baseline_rms": 1e-3})
+        for r in results
+    ]
+    rows = by_name(summarise(run(results)))
+    assert rows["fused"].baseline_errors == {"max": 3e-3, "rms": 1e-3}
+    assert rows["eager"].errors == {"max": 1e-5}
+
+
 def test_notes_of_most_processes_are_the_rows_notes():
     results = [
         result("eager", p, [1e-3] * 2, notes=("page faults",) + (("odd",) if p == 0 else ()))
