@@ -24,7 +24,7 @@ step() {  # step NAME SECONDS COMMAND...: run with a limit, keep the log, say ho
     if [ "$(left)" -lt 10 ]; then
         echo "$name: left out, the time is over" | tee -a "$out/summary.txt"
         failed=1
-        return
+        return 9
     fi
     [ "$limit" -gt "$(left)" ] && limit="$(left)"
     timeout -k 10 "$limit" "$@" >"$out/$name.log" 2>&1
@@ -35,15 +35,16 @@ step() {  # step NAME SECONDS COMMAND...: run with a limit, keep the log, say ho
         *) echo "$name: failed with status $status after $((SECONDS - begun)) s: $out/$name.log" ;;
     esac | tee -a "$out/summary.txt"
     [ "$status" -eq 0 ] || failed=1
+    return 0
 }
 
 table() {  # table NAME SECONDS ARGUMENTS...: a run of benchbench, and its table even if cut short
     local name="$1" limit="$2" more
     shift 2
     more="$out/store/$name"
-    step "$name" "$limit" "$python" -m benchbench run "$@" --store "$more" --timeout 60 -v
+    step "$name" "$limit" "$python" -m benchbench run "$@" --store "$more" --timeout 60 -v || return
     for format in markdown json; do
-        timeout 30 "$python" -m benchbench show last --store "$more" -f "$format" \
+        timeout 10 "$python" -m benchbench show last --store "$more" -f "$format" \
             -o "$out/$name.${format/markdown/md}" >/dev/null 2>&1
     done
 }
@@ -60,8 +61,8 @@ PY
 [ "${PIPESTATUS[0]}" -eq 0 ] || exit 2
 {
     date -u
-    nvidia-smi
-    nvidia-smi -q -d CLOCK,POWER,TEMPERATURE,PERFORMANCE
+    timeout 10 nvidia-smi
+    timeout 10 nvidia-smi -q -d CLOCK,POWER,TEMPERATURE,PERFORMANCE
     "$python" -m pip list 2>/dev/null |
         grep -i -E "^(torch|triton|quack|liger|flag|nvidia-cu|nvidia-ml|cuda|numpy)"
     git log -1 --format=%H
@@ -89,14 +90,14 @@ step harness 110 "$python" -m pytest -q -x --maxfail=20 -m gpu -p no:cacheprovid
 step kernels 110 "$python" -m pytest -q -m gpu -p no:cacheprovider --durations=8 tests/test_gpu.py
 
 quick=(-n 1 --budget 0.1)
-table hot 40 activations/gelu normalizations/layer_norm normalizations/batch_norm_add_relu \
+table hot 40 activations/gelu activations/packed_swiglu normalizations/layer_norm normalizations/batch_norm_add_relu \
     -p gpu -a dtype=bfloat16 -a direction=forward -c eager -c fused "${quick[@]}"
 table cold 40 activations/gelu normalizations/layer_norm \
     -p gpu -a dtype=bfloat16 -a direction=forward -c eager -c fused \
     --cache cold --timer cuda-graph "${quick[@]}"
 table models 40 models/resnet50 models/transformer-block -p gpu -c eager -c swapped -c channels-last-swapped "${quick[@]}"
-table optimizers 25 optimizers/adam -p gpu -c foreach -c fused "${quick[@]}"
-table samplers 25 samplers/bootstrap-mean samplers/weighted-draw --device cuda "${quick[@]}"
+table optimizers 25 optimizers/adam-step -p gpu -c foreach -c fused "${quick[@]}"
+table samplers 30 samplers/bootstrap-mean samplers/weighted-draw samplers/oversample -p gpu -c torch -c fused "${quick[@]}"
 
 # First what torch.compile does by default, for most cases; then, as time is left, what it finds by
 # trying, which takes half a minute a case.

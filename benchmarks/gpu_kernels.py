@@ -202,9 +202,11 @@ def peers(op: str) -> dict[str, Function]:
 
     if op == "rms_norm":
         add("quack", "quack", lambda m: lambda x, w: m.rmsnorm(x, w, eps=1e-5))
+        add("cudnn", "cudnn_norms", lambda m: lambda x, w: m.rms_norm(x, w, 1e-5))
         add("liger", "liger_kernel.ops.rms_norm",
             lambda m: lambda x, w: m.LigerRMSNormFunction.apply(x, w, 1e-5))  # fmt: skip
     elif op == "layer_norm":
+        add("cudnn", "cudnn_norms", lambda m: lambda x, w, b: m.layer_norm(x, w, b, 1e-5))
         add("liger", "liger_kernel.ops.layer_norm",
             lambda m: lambda x, w, b: m.LigerLayerNormFunction.apply(x, w, b, 1e-5))  # fmt: skip
         add("flag-gems", "flag_gems",
