@@ -3,12 +3,18 @@
 //
 // Phases, channel by channel, forward: moments (x read; training only), apply (x read again, y
 // written). Backward: sums (dy and x read; not when they are neither needed nor wanted), gradient
-// (both read again, dx written). The second phase walks planes and stretches of them in reverse, so
-// that it begins with what the first one left in the cache: a channel of up to about half of L2 is
-// read from memory once. Bytes: 2n and 3n for such channels, 3n and 5n for larger ones; a residual
-// adds n forward, its gradient n backward. The ReLU's mask is computed again from x, by the same
-// operations as in forward; only with a residual it is read from y. Outputs beyond the last-level cache
-// are streamed past it, which leaves the caches to what is read twice.
+// (both read again, dx written). The second phase takes planes in reverse, so that it begins with what
+// the first one left in the cache: a channel of up to about half of L2 is read from memory once.
+// Bytes: 2n and 3n for such channels, 3n and 5n for larger ones; a residual adds n forward, its gradient
+// n backward. The ReLU's mask is computed again from x, by the same operations as in forward; only with
+// a residual it is read from y. Outputs beyond the last-level cache are streamed past it, which leaves
+// the caches to what is read twice.
+//
+// A channel's planes lie far apart, and at each one the processor's prefetching begins anew; therefore
+// all phases ask for lines themselves. Where two channels fit into L2, the second phase, which reads
+// L2 and writes memory, asks for the next channel, and the first one, which only reads, for the residual:
+// memory is at work in both. Evaluation reads nothing twice and takes planes as they lie in memory.
+// Measured on a Zen 5 core, 32x256x56x56: forward 0.7 of the time without it in float32, 0.5 in bfloat16.
 //
 // Numerics: moments are sums of x - pivot and of its square in short blocks, turned into the block's
 // mean and squared deviations and merged in double (Chan, Golub & LeVeque 1979). The pivot of a block
@@ -35,22 +41,43 @@ struct Moments {
   }
 };
 
-// Calls body(offset, length) for the stretches of channel c, plane by plane, forwards or backwards.
+// Planes [first, last) of a channel, in this order or in reverse.
+struct Walk {
+  int64_t first, last;
+  bool reverse;
+};
+
+// Which line a walk asks for at each vector: that of so many elements further (0: none, it is there
+// already), or that of the next stretch.
+constexpr int64_t NEXT_STRETCH = -1;
+static inline int64_t led(int64_t lead, int64_t next) { return lead == NEXT_STRETCH ? next : lead; }
+
+// Bytes of two channels that stay in L2 side by side, about. Zen 5 and server cores of Intel have 1 or
+// 2 MiB; where it is less, the third cache has them.
+constexpr int64_t TWO_CHANNELS = 7 << 17;
+
+constexpr int64_t FEW = 256;  // elements of a plane
+
+// Calls body(offset, length, next) for the stretches of channel c; `next` is the distance of the next
+// one. A plane's stretches come forwards always, as the processor's own prefetching wants them.
 template <class Body>
-static inline void stretches(const int64_t batch, const int64_t channels, const int64_t area,
-                             const int64_t c, const bool reverse, Body body) {
-  const int64_t per_plane = (area + BLOCK - 1) / BLOCK;
-  for (int64_t step = 0; step < batch; ++step) {
-    const int64_t at = ((reverse ? batch - 1 - step : step) * channels + c) * area;
-    for (int64_t part = 0; part < per_plane; ++part) {
-      const int64_t begin = (reverse ? per_plane - 1 - part : part) * BLOCK;
-      body(at + begin, area - begin < BLOCK ? area - begin : BLOCK);
+static inline void stretches(const int64_t channels, const int64_t area, const int64_t c,
+                             const Walk walk, Body body) {
+  const int64_t turn = (walk.reverse ? -channels : channels) * area;
+  for (int64_t step = 0; step < walk.last - walk.first; ++step) {
+    const int64_t plane = walk.reverse ? walk.last - 1 - step : walk.first + step;
+    const int64_t at = (plane * channels + c) * area;
+    for (int64_t begin = 0; begin < area; begin += BLOCK) {
+      const bool last = area - begin <= BLOCK;
+      body(at + begin, last ? area - begin : BLOCK, last ? turn - begin : BLOCK);
     }
   }
 }
 
-template <class T>
-static Moments plane_moments(const T* x, int64_t batch, int64_t channels, int64_t area, int64_t c) {
+// Asks for the same elements of `also` on the way, which will be read with those of x.
+template <class T, bool ALSO>
+static Moments plane_moments(const T* x, const T* also, int64_t batch, int64_t channels, int64_t area,
+                             int64_t c, int64_t lead) {
   using V = typename Element<T>::V;
   using R = typename Element<T>::Sum;
   const int64_t head = area < BLOCK ? area : BLOCK;
@@ -69,9 +96,13 @@ static Moments plane_moments(const T* x, int64_t batch, int64_t channels, int64_
     pivot = static_cast<R>(all.mean);
     pending = 0;
   };
-  stretches(batch, channels, area, c, false, [&](int64_t at, int64_t length) {
+  stretches(channels, area, c, {0, batch, false}, [&](int64_t at, int64_t length, int64_t next) {
     const V middle = splat<V>(pivot);
-    sums.add(0, length, [p = x + at, middle](int64_t i, auto tag, V* s) {
+    const int64_t ahead = led(lead, next);
+    const T *p = x + at, *q = ALSO ? also + at : x;
+    sums.add(0, length, [p, q, middle, ahead](int64_t i, auto tag, V* s) {
+      fetch(p + i + ahead);
+      if constexpr (ALSO) fetch(q + i);
       const V d = keep(load(p + i, tag) - middle, tag);
       s[0] += d;
       s[1] += d * d;
@@ -109,16 +140,20 @@ static inline V relu_cut(V v, V most) {
 }
 
 template <class T, bool STREAM, bool RESIDUAL, bool RELU>
-static void plane_apply(const BatchNorm& k, int64_t c,
+static void plane_apply(const BatchNorm& k, int64_t c, const Walk& walk, int64_t lead,
+                        int64_t residual_lead,
                         const Affine<typename Element<T>::Sum>& coefficients) {
   using V = typename Element<T>::V;
   const V m = splat<V>(coefficients.middle), a = splat<V>(coefficients.scale),
           b = splat<V>(coefficients.offset), most = splat<V>(k.most);
-  stretches(k.batch, k.channels, k.area, c, true, [&](int64_t at, int64_t length) {
+  stretches(k.channels, k.area, c, walk, [&](int64_t at, int64_t length, int64_t next) {
     const T* x = static_cast<const T*>(k.x) + at;
     const T* r = RESIDUAL ? static_cast<const T*>(k.residual) + at : nullptr;
     T* y = static_cast<T*>(k.y) + at;
+    const int64_t ahead = led(lead, next), later = led(residual_lead, next);
     for_vectors<T>(length, [=](int64_t i, auto tag) {
+      fetch(x + i + ahead);
+      if constexpr (RESIDUAL) fetch(r + i + later);
       V v = affine(load(x + i, tag), m, a, b);
       if constexpr (RESIDUAL) v += load(r + i, tag);
       if constexpr (RELU) v = relu_cut(v, most);
@@ -134,19 +169,37 @@ static void plane_norm(const BatchNorm& k, int64_t first, int64_t last) {
       k.residual
           ? (k.relu ? plane_apply<T, STREAM, true, true> : plane_apply<T, STREAM, true, false>)
           : (k.relu ? plane_apply<T, STREAM, false, true> : plane_apply<T, STREAM, false, false>);
+  const auto coefficients = [&](int64_t c) {
+    return Affine<R>(k.mean[c], static_cast<const R*>(k.rstd)[c], k.w, k.b, c);
+  };
+  const auto statistics = [&](int64_t c, double mean, double variance) {
+    k.mean[c] = mean;
+    k.variance[c] = variance;
+    static_cast<R*>(k.rstd)[c] = static_cast<R>(1 / std::sqrt(variance + k.eps));
+  };
+  if (!k.training) {
+    // Nothing is read twice: planes as they lie in memory, unless they are too small to begin anew.
+    const int64_t together = k.area < FEW ? k.batch : 1, lead = together == 1 ? BLOCK : NEXT_STRETCH;
+    for (int64_t c = first; c < last; ++c)
+      statistics(c, static_cast<const R*>(k.running_mean)[c],
+                 static_cast<const R*>(k.running_var)[c]);
+    for (int64_t plane = 0; plane < k.batch; plane += together)
+      for (int64_t c = first; c < last; ++c)
+        apply(k, c, {plane, plane + together, false}, lead, lead, coefficients(c));
+    return;
+  }
+  const int64_t bytes = k.batch * k.area * int64_t(sizeof(T));
+  // Where they fit into L2: the residual beside x, the next channel beside both.
+  const bool here = k.residual && 2 * bytes <= TWO_CHANNELS;
+  const bool asks = (k.residual ? 3 : 2) * bytes <= TWO_CHANNELS;
+  const auto moments = here ? plane_moments<T, true> : plane_moments<T, false>;
   for (int64_t c = first; c < last; ++c) {
-    if (k.training) {
-      const Moments all =
-          plane_moments<T>(static_cast<const T*>(k.x), k.batch, k.channels, k.area, c);
-      k.mean[c] = all.mean;
-      k.variance[c] = all.squares < 0 ? 0 : all.squares / all.count;
-    } else {
-      k.mean[c] = static_cast<const R*>(k.running_mean)[c];
-      k.variance[c] = static_cast<const R*>(k.running_var)[c];
-    }
-    const double rstd = 1 / std::sqrt(k.variance[c] + k.eps);
-    static_cast<R*>(k.rstd)[c] = static_cast<R>(rstd);
-    apply(k, c, Affine<R>(k.mean[c], static_cast<R>(rstd), k.w, k.b, c));
+    const Moments all =
+        moments(static_cast<const T*>(k.x), static_cast<const T*>(k.residual), k.batch, k.channels,
+                k.area, c, asks && c > first ? 0 : NEXT_STRETCH);
+    statistics(c, all.mean, all.squares < 0 ? 0 : all.squares / all.count);
+    const int64_t lead = asks && c + 1 < last ? k.area : asks || here ? 0 : NEXT_STRETCH;
+    apply(k, c, {0, k.batch, true}, lead, here ? 0 : NEXT_STRETCH, coefficients(c));
   }
 }
 
@@ -185,7 +238,8 @@ struct Slope {
 };
 
 template <class T, bool STREAM, Mask MASK>
-static void plane_backward(const BatchNormBackward& k, int64_t channel) {
+static void plane_backward(const BatchNormBackward& k, int64_t channel, int64_t first_lead,
+                           int64_t second_lead) {
   using V = typename Element<T>::V;
   using R = typename Element<T>::Sum;
   const double mean = k.mean[channel], rstd = static_cast<const R*>(k.rstd)[channel];
@@ -198,8 +252,14 @@ static void plane_backward(const BatchNormBackward& k, int64_t channel) {
   if (k.training || k.sums) {
     Sums<2, T> sums;
     int64_t pending = 0;
-    stretches(k.batch, k.channels, k.area, channel, false, [&](int64_t at, int64_t length) {
+    stretches(k.channels, k.area, channel, {0, k.batch, false},
+              [&](int64_t at, int64_t length, int64_t following) {
+      const int64_t ahead = led(first_lead, following);
       sums.add(0, length, [=](int64_t i, auto tag, V* s) {
+        const int64_t next = at + i + ahead;
+        fetch(x + next);
+        fetch(dy + next);
+        if constexpr (MASK == Mask::from_y) fetch(y + next);
         const V value = load(x + at + i, tag);
         const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
                                  affine(value, m, scale, offset), most, i, tag);
@@ -224,8 +284,14 @@ static void plane_backward(const BatchNormBackward& k, int64_t channel) {
                        static_cast<double>(k.batch * k.area));
   const V a = splat<V>(slope.a), b = splat<V>(slope.b), c = splat<V>(slope.c);
   T *dx = static_cast<T*>(k.dx), *dr = static_cast<T*>(k.dresidual);
-  stretches(k.batch, k.channels, k.area, channel, true, [&](int64_t at, int64_t length) {
+  stretches(k.channels, k.area, channel, {0, k.batch, true},
+            [&](int64_t at, int64_t length, int64_t following) {
+    const int64_t ahead = led(second_lead, following);
     for_vectors<T>(length, [=](int64_t i, auto tag) {
+      const int64_t next = at + i + ahead;
+      fetch(x + next);
+      fetch(dy + next);
+      if constexpr (MASK == Mask::from_y) fetch(y + next);
       const V value = load(x + at + i, tag);
       const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
                                affine(value, m, scale, offset), most, i, tag);
@@ -241,7 +307,12 @@ static void plane_norm_backward(const BatchNormBackward& k, int64_t first, int64
   const auto run = mask == Mask::none     ? plane_backward<T, STREAM, Mask::none>
                    : mask == Mask::from_x ? plane_backward<T, STREAM, Mask::from_x>
                                           : plane_backward<T, STREAM, Mask::from_y>;
-  for (int64_t c = first; c < last; ++c) run(k, c);
+  const int64_t bytes =
+      k.batch * k.area * int64_t(sizeof(T)) * (mask == Mask::from_y ? 3 : 2);
+  const bool asks = 2 * bytes <= TWO_CHANNELS, stays = bytes <= TWO_CHANNELS;
+  for (int64_t c = first; c < last; ++c)
+    run(k, c, asks && c > first ? 0 : NEXT_STRETCH,
+        asks && c + 1 < last ? k.area : stays ? 0 : NEXT_STRETCH);
 }
 
 static void plane_norm_entry(Type type, const BatchNorm& k, int64_t first, int64_t last) {

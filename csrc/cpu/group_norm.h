@@ -21,6 +21,7 @@ template <class T, bool STREAM>
 static void group_norm(const GroupNorm& k, int64_t first, int64_t last) {
   using R = typename Element<T>::Sum;
   const int64_t planes = k.channels / k.groups, size = planes * k.area;
+  const bool asks = 2 * size * int64_t(sizeof(T)) <= TWO_CHANNELS;  // as in batch_norm.h
   for (int64_t group = first; group < last; ++group) {
     const int64_t channel = group % k.groups * planes;
     BatchNorm one{};  // the group as a batch of one sample
@@ -29,14 +30,16 @@ static void group_norm(const GroupNorm& k, int64_t first, int64_t last) {
     one.area = k.area;
     one.x = static_cast<const T*>(k.x) + group * size;
     one.y = static_cast<T*>(k.y) + group * size;
-    const Moments all = plane_moments<T>(static_cast<const T*>(one.x), 1, 1, size, 0);
+    const Moments all = plane_moments<T, false>(static_cast<const T*>(one.x), nullptr, 1, 1,
+                                                size, 0, asks && group > first ? 0 : BLOCK);
     const double variance = all.squares < 0 ? 0 : all.squares / all.count;
     const R rstd = static_cast<R>(1 / std::sqrt(variance + k.eps));
     k.mean[group] = all.mean;
     k.variance[group] = variance;
     static_cast<R*>(k.rstd)[group] = rstd;
+    const int64_t next = asks && group + 1 < last ? size : 0;
     for (int64_t plane = planes - 1; plane >= 0; --plane)
-      plane_apply<T, STREAM, false, false>(one, plane,
+      plane_apply<T, STREAM, false, false>(one, plane, {0, 1, true}, next, 0,
                                            Affine<R>(all.mean, rstd, k.w, k.b, channel + plane));
   }
 }
@@ -47,6 +50,7 @@ static void group_norm_backward(const GroupNormBackward& k, int64_t first, int64
   using R = typename Element<T>::Sum;
   const int64_t planes = k.channels / k.groups, area = k.area;
   const R* w = static_cast<const R*>(k.w);
+  const bool asks = 4 * planes * area * int64_t(sizeof(T)) <= TWO_CHANNELS;
   for (int64_t group = first; group < last; ++group) {
     const int64_t channel = group % k.groups * planes, at = group * planes * area;
     const double mean = k.mean[group], rstd = static_cast<const R*>(k.rstd)[group];
@@ -75,10 +79,13 @@ static void group_norm_backward(const GroupNormBackward& k, int64_t first, int64
     const V b = splat<V>(static_cast<R>(curve));
     const V c = splat<V>(static_cast<R>(-rstd * weighted[0] / count - curve * rest));
     T* dx = static_cast<T*>(k.dx) + at;
+    const int64_t next = asks && group + 1 < last ? planes * area : 0;
     for (int64_t plane = planes - 1; plane >= 0; --plane) {
       const V a = splat<V>(static_cast<R>(rstd * (w ? w[channel + plane] : R(1))));
-      stretches(1, planes, area, plane, true, [=](int64_t from, int64_t length) {
+      stretches(planes, area, plane, {0, 1, true}, [=](int64_t from, int64_t length, int64_t) {
         for_vectors<T>(length, [=](int64_t i, auto tag) {
+          fetch(dy + from + i + next);
+          fetch(x + from + i + next);
           const V v = a * load(dy + from + i, tag) + (b * (load(x + from + i, tag) - m) + c);
           put<STREAM>(dx + from + i, v, tag);
         });

@@ -2,11 +2,16 @@
 // which the caller reduces over chunks of rows. Included once per instruction set. See batch_norm.h
 // for what the passes compute, their bytes and their numerics.
 //
-// Moments and sums take a strip of channels, a few vectors wide, down all rows of the call: the sums
-// stay in registers and every cache line is read once. They are drained into double every PIXELS
-// rows; those of float32's gradients, which become results, are in double from the start, where their
-// terms are exact. The pivot of the moments is the mean of the call's first rows. Apply and gradient
-// walk rows, the last one first, with their coefficients in L1.
+// Both phases read memory in its order. Moments and sums take SUMMED rows at a time, and down them one
+// vector of channels after another, so that a sum stays in a register for SUMMED terms and then goes to
+// double: 8 additions in float whatever the number of pixels, and the totals, one or two KiB a channel
+// group, in L1. Apply and gradient walk stretches of rows, the last one first, with their coefficients in
+// L1: what the first phase read last is still in the last-level cache. Within a stretch rows come
+// forwards: backwards, the processor fetches lines that nobody wants (2 to 3 times slower). All ask for
+// the lines that they reach soon, across the ends of pages and stretches, where the processor's own
+// prefetching begins anew. The pivot of the moments is the mean of the call's first rows.
+//
+// Bytes: 3n forward and 5n backward where the tensor is beyond the last-level cache, 2n and 3n within.
 #pragma once
 
 #include "cpu/batch_norm.h"
@@ -14,86 +19,47 @@
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
-constexpr int64_t PIXELS = 32;
-constexpr int64_t HEAD = 16;  // rows whose mean is the pivot
-constexpr int STRIP = 4;      // vectors
-constexpr int WIDE_STRIP = 2;  // of sums in double, which take twice the registers
+constexpr int64_t HEAD = 16;          // rows whose mean is the pivot
+constexpr int SUMMED = 8;             // rows of a sum in registers
+constexpr int64_t COLUMNS = 256;      // channels whose sums are kept at a time
+constexpr int64_t STRETCH = 1 << 20;  // bytes of rows that are walked forwards
+constexpr int64_t LEAD = 1 << 12;     // bytes from a load to the line that is asked for
 
-template <class T>
-static inline int64_t lanes_of(Whole) {
-  return Element<T>::WIDTH;
+// Adds the lanes of v to as many doubles.
+static inline void add_lanes(double* to, F v) {
+  D sums[2];
+  std::memcpy(sums, to, sizeof sums);
+  sums[0] += low_half(v);
+  sums[1] += high_half(v);
+  std::memcpy(to, sums, sizeof sums);
 }
-template <class T>
-static inline int64_t lanes_of(Part part) {
-  return part.count;
-}
+static inline void add_lanes(double* to, double v) { *to += v; }
 
-// Calls body(channel, vectors, tag) for each strip of channels [c0, c1): strips of M vectors, then
-// single ones; `vectors` is a constant by its type.
 template <int N>
 struct Count {
   static constexpr int value = N;
 };
-template <class T, int M = STRIP, class Body>
-static inline void strips(int64_t c0, int64_t c1, Body body) {
-  constexpr int64_t width = Element<T>::WIDTH;
-  int64_t c = c0;
-  for (; c + M * width <= c1; c += M * width) body(c, Count<M>{}, Whole{});
-  for (; c + width <= c1; c += width) body(c, Count<1>{}, Whole{});
-  if (c < c1) body(c, Count<1>{}, Part{c1 - c});
-}
 
-// A vector of sums. drain() moves it into `total`, one double a lane.
+// Two sums for each of up to COLUMNS channels.
 template <class T>
-struct LaneSums {
+struct ColumnSums {
   using V = typename Element<T>::V;
-  V lanes = V{};
-  inline void add(V a) { lanes += a; }
-  inline void add_product(V a, V b) { lanes += a * b; }
-  inline void drain(double* total) {
-    typename Element<T>::Sum values[Element<T>::WIDTH];
-    std::memcpy(values, &lanes, sizeof values);
-    for (int64_t i = 0; i < Element<T>::WIDTH; ++i) total[i] += values[i];
-    lanes = V{};
-  }
-};
+  alignas(64) double total[2][COLUMNS] = {};
 
-// The same of floats in double, where a product of two is exact.
-struct WideLaneSums {
-  D lanes[2] = {};
-  inline void add(F a) {
-    lanes[0] += low_half(a);
-    lanes[1] += high_half(a);
-  }
-  inline void add_product(F a, F b) {
-    lanes[0] += low_half(a) * low_half(b);
-    lanes[1] += high_half(a) * high_half(b);
-  }
-  inline void drain(double* total) {
-    double values[LANES];
-    std::memcpy(values, lanes, sizeof values);
-    for (int64_t i = 0; i < LANES; ++i) total[i] += values[i];
-    lanes[0] = lanes[1] = D{};
-  }
-};
-
-// Two sums for each channel of a strip of N vectors.
-template <int N, class T, class Sums = LaneSums<T>>
-struct StripSums {
-  static constexpr int64_t WIDTH = Element<T>::WIDTH;
-  Sums sums[2][N];
-  double total[2][N * WIDTH] = {};
-
-  // body(row, vector, first, second) adds the terms of one vector of one row.
-  template <class Body>
-  inline void add(int64_t first, int64_t last, Body body) {
-    for (int64_t begin = first; begin < last; begin += PIXELS) {
-      const int64_t end = last - begin < PIXELS ? last : begin + PIXELS;
-      for (int64_t row = begin; row < end; ++row)
-        for (int v = 0; v < N; ++v) body(row, v, sums[0][v], sums[1][v]);
-      for (int s = 0; s < 2; ++s)
-        for (int v = 0; v < N; ++v) sums[s][v].drain(total[s] + v * WIDTH);
-    }
+  // term(row, channel, tag, first, second) adds the terms of one vector of one row.
+  template <class Term>
+  inline void add(int64_t first, int64_t last, int64_t channels, Term term) {
+    int64_t row = first;
+    const auto group = [&](auto rows) {
+      for_vectors<T>(channels, [&](int64_t c, auto tag) {
+        V one = V{}, two = V{};
+        for (int k = 0; k < decltype(rows)::value; ++k) term(row + k, c, tag, one, two);
+        add_lanes(total[0] + c, one);
+        add_lanes(total[1] + c, two);
+      });
+    };
+    for (; row + SUMMED <= last; row += SUMMED) group(Count<SUMMED>{});
+    for (; row < last; ++row) group(Count<1>{});
   }
 };
 
@@ -102,30 +68,46 @@ static void pixel_moments(const T* x, int64_t channels, int64_t first, int64_t l
                           int64_t c1, double* mean, double* squares) {
   using V = typename Element<T>::V;
   using R = typename Element<T>::Sum;
-  constexpr int64_t width = Element<T>::WIDTH;
-  strips<T>(c0, c1, [=](int64_t c, auto vectors, auto tag) {
-    constexpr int N = decltype(vectors)::value;
-    const T* from = x + c;
-    const int64_t head = last - first < HEAD ? last - first : HEAD;
-    V pivot[N] = {};
-    for (int64_t row = first; row < first + head; ++row)
-      for (int v = 0; v < N; ++v) pivot[v] += load(from + row * channels + v * width, tag);
-    for (int v = 0; v < N; ++v) pivot[v] *= splat<V>(1.0 / static_cast<double>(head));
-    StripSums<N, T> sums;
-    sums.add(first, last, [&](int64_t row, int v, auto& one, auto& two) {
-      const V d = load(from + row * channels + v * width, tag) - pivot[v];
-      one.add(d);
-      two.add_product(d, d);
+  const double n = static_cast<double>(last - first);
+  const int64_t head = last - first < HEAD ? last - first : HEAD;
+  for (; c0 < c1; c0 += COLUMNS) {
+    const int64_t wide = c1 - c0 < COLUMNS ? c1 - c0 : COLUMNS;
+    const T* from = x + c0;
+    alignas(64) R pivot[COLUMNS];
+    for_vectors<T>(wide, [&](int64_t c, auto tag) {
+      V sum = V{};
+      for (int64_t row = first; row < first + head; ++row)
+        sum += load(from + row * channels + c, tag);
+      store(pivot + c, sum * splat<V>(1.0 / static_cast<double>(head)), tag);
     });
-    const double n = static_cast<double>(last - first);
-    for (int64_t i = 0; i < (N - 1) * width + lanes_of<T>(tag); ++i) {
-      R shift;
-      std::memcpy(&shift, reinterpret_cast<const char*>(pivot) + i * sizeof(R), sizeof shift);
-      const double rest = sums.total[0][i] / n;
-      mean[c + i] = shift + rest;
-      squares[c + i] = sums.total[1][i] - sums.total[0][i] * rest;
+    ColumnSums<T> sums;
+    sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, V& one, V& two) {
+      const T* p = from + row * channels + c;
+      fetch(p + SUMMED * channels);
+      const V d = load(p, tag) - load(pivot + c, tag);
+      one += d;
+      two += d * d;
+    });
+    for (int64_t c = 0; c < wide; ++c) {
+      const double rest = sums.total[0][c] / n;
+      mean[c0 + c] = pivot[c] + rest;
+      squares[c0 + c] = sums.total[1][c] - sums.total[0][c] * rest;
     }
-  });
+  }
+}
+
+// Calls body(row, ahead) for rows [first, last) of n elements, stretch by stretch from the end; `ahead`
+// elements further is what will be needed soon.
+template <class T, class Body>
+static inline void stretches_of_rows(int64_t first, int64_t last, int64_t n, Body body) {
+  const int64_t bytes = n * int64_t(sizeof(T));
+  const int64_t rows = bytes < STRETCH ? STRETCH / bytes : 1;
+  const int64_t near = bytes < LEAD ? LEAD / bytes : 1;
+  for (int64_t end = last; end > first; end -= rows) {
+    const int64_t begin = end - rows > first ? end - rows : first;
+    for (int64_t row = begin; row < end; ++row)
+      body(row, (row + near < end ? near : near - 2 * rows) * n);
+  }
 }
 
 template <class T, bool STREAM, bool RESIDUAL, bool RELU>
@@ -135,17 +117,19 @@ static void pixel_apply(const BatchNorm& k, const typename Element<T>::Sum* coef
   const int64_t n = k.channels;
   const auto *m = coefficients, *a = coefficients + n, *b = coefficients + 2 * n;
   const V most = splat<V>(k.most);
-  for (int64_t row = last - 1; row >= first; --row) {
+  stretches_of_rows<T>(first, last, n, [&](int64_t row, int64_t ahead) {
     const T *x = static_cast<const T*>(k.x) + row * n,
             *r = RESIDUAL ? static_cast<const T*>(k.residual) + row * n : nullptr;
     T* y = static_cast<T*>(k.y) + row * n;
     for_vectors<T>(n, [=](int64_t i, auto tag) {
+      fetch(x + i + ahead);
+      if constexpr (RESIDUAL) fetch(r + i + ahead);
       V v = affine(load(x + i, tag), load(m + i, tag), load(a + i, tag), load(b + i, tag));
       if constexpr (RESIDUAL) v += load(r + i, tag);
       if constexpr (RELU) v = relu_cut(v, most);
       put<STREAM>(y + i, v, tag);
     });
-  }
+  });
 }
 
 template <class T, Mask MASK>
@@ -153,35 +137,32 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
                        int64_t first, int64_t last, int64_t c0, int64_t c1, double* sum,
                        double* product) {
   using V = typename Element<T>::V;
-  constexpr int64_t width = Element<T>::WIDTH;
   const int64_t n = k.channels;
-  const T *dy = static_cast<const T*>(k.dy), *x = static_cast<const T*>(k.x),
-          *y = static_cast<const T*>(k.y);
-  constexpr bool wide = std::is_same_v<T, float>;
   const V most = splat<V>(k.most);
-  using Lanes = std::conditional_t<wide, WideLaneSums, LaneSums<T>>;
-  strips<T, wide ? WIDE_STRIP : STRIP>(c0, c1, [=](int64_t c, auto vectors, auto tag) {
-    constexpr int N = decltype(vectors)::value;
-    V m[N], a[N], b[N];
-    for (int v = 0; v < N; ++v) {
-      m[v] = load(coefficients + c + v * width, tag);
-      a[v] = load(coefficients + n + c + v * width, tag);
-      b[v] = load(coefficients + 2 * n + c + v * width, tag);
-    }
-    StripSums<N, T, Lanes> sums;
-    sums.add(first, last, [&](int64_t row, int v, auto& one, auto& two) {
-      const int64_t at = row * n + c + v * width;
-      const V value = load(x + at, tag);
-      const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
-                               affine(value, m[v], a[v], b[v]), most, 0, tag);
-      one.add(g);
-      two.add_product(g, value - m[v]);
+  for (; c0 < c1; c0 += COLUMNS) {
+    const int64_t wide = c1 - c0 < COLUMNS ? c1 - c0 : COLUMNS;
+    const T *dy = static_cast<const T*>(k.dy) + c0, *x = static_cast<const T*>(k.x) + c0,
+            *y = MASK == Mask::from_y ? static_cast<const T*>(k.y) + c0 : nullptr;
+    const auto *m = coefficients + c0, *a = m + n, *b = a + n;
+    ColumnSums<T> sums;
+    sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, V& one, V& two) {
+      const int64_t at = row * n + c, next = at + SUMMED * n;
+      fetch(x + next);
+      fetch(dy + next);
+      if constexpr (MASK == Mask::from_y) fetch(y + next);
+      const V value = load(x + at, tag), middle = load(m + c, tag);
+      V before = V{};
+      if constexpr (MASK == Mask::from_x)
+        before = affine(value, middle, load(a + c, tag), load(b + c, tag));
+      const V g = passed<MASK>(dy, y, before, most, at, tag);
+      one += g;
+      two += g * (value - middle);
     });
-    for (int64_t i = 0; i < (N - 1) * width + lanes_of<T>(tag); ++i) {
-      sum[c + i] = sums.total[0][i];
-      product[c + i] = sums.total[1][i];
+    for (int64_t c = 0; c < wide; ++c) {
+      sum[c0 + c] = sums.total[0][c];
+      product[c0 + c] = sums.total[1][c];
     }
-  });
+  }
 }
 
 template <class T, bool STREAM, Mask MASK>
@@ -192,12 +173,15 @@ static void pixel_gradient(const BatchNormBackward& k, const typename Element<T>
   const auto *m = forward, *scale = forward + n, *offset = forward + 2 * n;
   const auto *a = gradient, *b = gradient + n, *c = gradient + 2 * n;
   const V most = splat<V>(k.most);
-  for (int64_t row = last - 1; row >= first; --row) {
+  stretches_of_rows<T>(first, last, n, [&](int64_t row, int64_t ahead) {
     const T *dy = static_cast<const T*>(k.dy) + row * n, *x = static_cast<const T*>(k.x) + row * n,
             *y = MASK == Mask::from_y ? static_cast<const T*>(k.y) + row * n : nullptr;
     T *dx = static_cast<T*>(k.dx) + row * n,
       *dr = k.dresidual ? static_cast<T*>(k.dresidual) + row * n : nullptr;
     for_vectors<T>(n, [=](int64_t i, auto tag) {
+      fetch(x + i + ahead);
+      fetch(dy + i + ahead);
+      if constexpr (MASK == Mask::from_y) fetch(y + i + ahead);
       const V value = load(x + i, tag), middle = load(m + i, tag);
       V before = V{};
       if constexpr (MASK == Mask::from_x)
@@ -207,7 +191,7 @@ static void pixel_gradient(const BatchNormBackward& k, const typename Element<T>
       put<STREAM>(dx + i, load(a + i, tag) * g + rest, tag);
       if (dr) put<STREAM>(dr + i, g, tag);
     });
-  }
+  });
 }
 
 static void pixel_moments_entry(Type type, const void* x, int64_t channels, int64_t first,

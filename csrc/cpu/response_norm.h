@@ -63,6 +63,19 @@ static inline void for_power(double beta, Body body) {
   body(AnyPower{beta});
 }
 
+constexpr int STRIP = 4;  // vectors
+
+// Calls body(position, vectors, tag) for each strip of [begin, end): of M vectors, then of single ones;
+// `vectors` is a constant by its type.
+template <class T, int M = STRIP, class Body>
+static inline void strips(int64_t begin, int64_t end, Body body) {
+  constexpr int64_t width = Element<T>::WIDTH;
+  int64_t p = begin;
+  for (; p + M * width <= end; p += M * width) body(p, Count<M>{}, Whole{});
+  for (; p + width <= end; p += width) body(p, Count<1>{}, Whole{});
+  if (p < end) body(p, Count<1>{}, Part{end - p});
+}
+
 static_assert(RESPONSE_SCRATCH >= 2 * STRIP * LANES, "scratch holds two tables of the widest strip");
 
 // A table of vectors in scratch, `N` for each channel.

@@ -1,18 +1,20 @@
 // Layer norm and RMS norm of rows, with a residual. Included once per instruction set.
 //
-// Phases, forward: sum of the row (with a residual, x + residual is formed, rounded and written here);
-// sums of the deviation from that mean and of its square; y. RMS norm has no mean and two phases.
-// Backward: sums of g and g xhat, and dw and db on the way; dx. The first phase reads a row from
-// memory, the later ones find it in L1 or L2 (up to about half of L2; longer rows are read again).
+// Phases, forward: sum of the row's first eighth, whose mean is a pivot; sums of the deviations from it
+// and of their squares (with a residual, x + residual is formed, rounded and written here); y. RMS norm
+// has no mean and two phases. Backward: sums of g and g xhat, and dw and db on the way; dx. The phase
+// that first reads a row finds it in L1 or L2, because the last phase of the row before has asked for it:
+// memory is at work in all phases. Longer rows than half of L2 are read again.
 // Bytes: 2n forward and 3n backward; with a residual 4n, and 4n when the sum has a gradient of its own.
 // Outputs beyond the last-level cache are streamed past it; the sum is then kept in a tile too, since
 // reading it back would cost what streaming saves.
 //
-// Numerics: the mean that is subtracted is a float, `middle`; what rounding it left, `rest`, is known
-// from the second phase, whose variance it corrects, and enters y and xhat as a constant:
-// (x - mean) rstd = (x - middle) rstd - rest rstd. So a mean of 1e4 beside a deviation of 1 costs
-// nothing. Sums are drained into double (vectors.h). dw and db are summed in row order within a call;
-// whoever splits the rows adds the parts in a fixed order.
+// Numerics: the pivot is the mean of about an eighth of the row or more, so it is at most about sqrt(7) deviations
+// from the mean, and subtracting its square from that of the deviations costs at most three bits, of
+// sums that are drained into double (vectors.h). The mean that y subtracts is a float, `middle`; what
+// rounding it left, `rest`, enters y and xhat as a constant: (x - mean) rstd = (x - middle) rstd - rest
+// rstd. So a mean of 1e4 beside a deviation of 1 costs nothing. dw and db are summed in row order within
+// a call; whoever splits the rows adds the parts in a fixed order.
 #pragma once
 
 #include "cpu/elementwise.h"
@@ -22,14 +24,19 @@ namespace {  // internal linkage: no symbol of a vector unit is weak
 
 constexpr int64_t SUM_TILE = 8192;  // elements: 32 KiB of float; longer sums are stored plainly
 
-// One row: y = (x - middle) scale + shift, then w and b.
+// Bytes of a row beside which the next one has room in L2.
+constexpr int64_t NEAR_ROW = 1 << 17;
+
+// One row: y = (x - middle) scale + shift, then w and b. Asks for `next` and `also`, of as many elements.
 template <bool STREAM, class T>
 static inline void scale_row(const T* x, const typename Element<T>::Sum* w,
                              const typename Element<T>::Sum* b, double middle, double scale,
-                             double shift, T* y, int64_t n) {
+                             double shift, const T* next, const T* also, T* y, int64_t n) {
   using V = typename Element<T>::V;
   const V m = splat<V>(middle), a = splat<V>(scale), c = splat<V>(shift);
   for_vectors<T>(n, [=](int64_t i, auto tag) {
+    fetch(next + i);
+    fetch(also + i);
     V v = (load(x + i, tag) - m) * a + c;
     if (w) v *= load(w + i, tag);
     if (b) v += load(b + i, tag);
@@ -44,45 +51,53 @@ static void row_norm(const RowNorm& k, int64_t first, int64_t last) {
   alignas(64) T tile[STREAM ? SUM_TILE : 1];
   const int64_t n = k.columns;
   const R *w = static_cast<const R*>(k.w), *b = static_cast<const R*>(k.b);
+  const int64_t ahead = n * int64_t(sizeof(T)) <= NEAR_ROW ? n : 0;
+  const int64_t eighth = n / 8 / 64 * 64, head = n < 256 ? n : eighth < 256 ? 256 : eighth;
   for (int64_t row = first; row < last; ++row) {
     const T* x = static_cast<const T*>(k.x) + row * n;
     T* y = static_cast<T*>(k.y) + row * n;
-    double total = 0;
+    const T *next = x + ahead, *also = next;
+    R pivot = 0;
+    double sums[2] = {0, 0};
+    const auto measure = [&](auto look, auto take) {
+      if constexpr (!RMS) {
+        double total = 0;
+        sum_range<1, T>(head, &total, [=](int64_t i, auto tag, V* s) { s[0] += look(i, tag); });
+        pivot = static_cast<R>(total / head);
+      }
+      const V m = splat<V>(pivot);
+      sum_range<2, T>(n, sums, [=](int64_t i, auto tag, V* s) {
+        const V d = RMS ? take(i, tag) : keep(take(i, tag) - m, tag);
+        if constexpr (!RMS) s[0] += d;
+        s[1] += d * d;
+      });
+    };
     if (k.residual) {
       const T* r = static_cast<const T*>(k.residual) + row * n;
+      also = r + ahead;
       T* sum = static_cast<T*>(k.sum) + row * n;
       T* kept = STREAM ? tile : sum;
-      const T* from = x;
-      sum_range<1, T>(n, &total, [=](int64_t i, auto tag, V* sums) {
-        const V v = rounded<T>(load(from + i, tag) + load(r + i, tag));
+      const auto look = [from = x, r](int64_t i, auto tag) {
+        return rounded<T>(load(from + i, tag) + load(r + i, tag));
+      };
+      measure(look, [=](int64_t i, auto tag) {
+        const V v = look(i, tag);
         store(kept + i, v, tag);
         if constexpr (STREAM) put<true>(sum + i, v, tag);
-        sums[0] += RMS ? v * v : v;
+        return v;
       });
       x = kept;
     } else {
-      sum_range<1, T>(n, &total, [=](int64_t i, auto tag, V* sums) {
-        const V v = load(x + i, tag);
-        sums[0] += RMS ? v * v : v;
-      });
+      const auto look = [x](int64_t i, auto tag) { return load(x + i, tag); };
+      measure(look, look);
     }
-    double middle = 0, rest = 0, spread = total / n;
-    if constexpr (!RMS) {
-      middle = static_cast<R>(total / n);
-      const V m = splat<V>(middle);
-      double moments[2] = {0, 0};
-      sum_range<2, T>(n, moments, [=](int64_t i, auto tag, V* sums) {
-        const V d = keep(load(x + i, tag) - m, tag);
-        sums[0] += d;
-        sums[1] += d * d;
-      });
-      rest = moments[0] / n;
-      spread = moments[1] / n - rest * rest;
-      if (k.mean) k.mean[row] = middle + rest;
-    }
+    const double offset = sums[0] / n, mean = pivot + offset;
+    const double spread = sums[1] / n - offset * offset;
+    const double middle = static_cast<R>(mean), rest = mean - middle;
+    if (!RMS && k.mean) k.mean[row] = mean;
     const double rstd = 1 / std::sqrt((spread < 0 ? 0 : spread) + k.eps);
     if (k.rstd) static_cast<R*>(k.rstd)[row] = static_cast<R>(rstd);
-    scale_row<STREAM, T>(x, w, b, middle, rstd, -rest * rstd, y, n);
+    scale_row<STREAM, T>(x, w, b, middle, rstd, -rest * rstd, next, also, y, n);
   }
 }
 
@@ -96,6 +111,7 @@ static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t l
   const R* w = static_cast<const R*>(k.w);
   for (int64_t i = 0; dw && i < n; ++i) dw[i] = 0;
   for (int64_t i = 0; db && i < n; ++i) db[i] = 0;
+  const int64_t ahead = n * int64_t(sizeof(T)) <= NEAR_ROW ? n : 0;
   for (int64_t row = first; row < last; ++row) {
     const T *dy = static_cast<const T*>(k.dy) + row * n, *x = static_cast<const T*>(k.x) + row * n;
     const T* dsum = k.dsum ? static_cast<const T*>(k.dsum) + row * n : nullptr;
@@ -115,14 +131,23 @@ static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t l
       if (db) store(db + i, load(db + i, tag) + d, tag);
     });
     const V mean_g = splat<V>(totals[0] / n), mean_gx = splat<V>(totals[1] / n);
-    for_vectors<T>(n, [=](int64_t i, auto tag) {
-      const V xhat = (load(x + i, tag) - m) * a + c;
-      const V d = load(dy + i, tag);
-      const V g = w ? d * load(w + i, tag) : d;
-      V v = (g - mean_g - xhat * mean_gx) * a;
-      if (dsum) v += load(dsum + i, tag);
-      put<STREAM>(dx + i, v, tag);
-    });
+    // With and without dsum apart: whether the compiler fuses this addition must not depend on how it
+    // splits a loop.
+    const auto gradient = [=](auto more) {
+      for_vectors<T>(n, [=](int64_t i, auto tag) {
+        if constexpr (STREAM) {
+          fetch(x + i + ahead);
+          fetch(dy + i + ahead);
+        }
+        const V xhat = (load(x + i, tag) - m) * a + c;
+        const V d = load(dy + i, tag);
+        const V g = w ? d * load(w + i, tag) : d;
+        V v = (g - mean_g - xhat * mean_gx) * a;
+        if constexpr (decltype(more)::value) v += load(dsum + i, tag);
+        put<STREAM>(dx + i, v, tag);
+      });
+    };
+    dsum ? gradient(std::true_type{}) : gradient(std::false_type{});
   }
 }
 

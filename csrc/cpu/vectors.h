@@ -42,6 +42,9 @@ static inline V keep(V v, Part part) {
   return keep(v, part.count);
 }
 
+// Asks for the line at p, which a load wants soon. Any address will do.
+static inline void fetch(const void* p) { __builtin_prefetch(p); }
+
 // ---- stores past the caches ----
 // A plain store reads the line that it overwrites, and puts another one out of the cache.
 
