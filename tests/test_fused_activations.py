@@ -105,8 +105,31 @@ def test_no_less_exact_than_eager(isa, name, dtype):
     for inside in (core, ~core):
         ours = ulps(operator(name)(x), reference, 2e-30)[inside]
         eager = ulps(EAGER[name](x), reference, 2e-30)[inside]
-        assert ours.max() <= max(eager.max().item(), 0.502 if name == "tanh" else 2.3)
+        assert ours.max() <= max(eager.max().item(), 0.505 if name == "tanh" else 2.3)
         assert ours.mean() <= eager.mean() + 0.02
+
+
+def test_tanh_over_all_of_float32(isa):
+    """0.505 ulp; 0.5043 where all floats were tried, for which eager has 0.5131."""
+    bits = torch.arange(0, 0x7F800000, 2503, dtype=torch.int32)
+    edges = torch.tensor([(2.0 ** (k // 8) * (1 + k % 8 / 8) - 1) * 9.02 / 15 for k in range(33)])
+    near = (edges.view(torch.int32)[:, None] + torch.arange(-50, 50, dtype=torch.int32)).flatten()
+    x = torch.cat([bits, near.clamp(min=0)]).view(torch.float32)
+    y = OPS.tanh.default(x)
+    assert torch.equal(OPS.tanh.default(-x), -y)
+    assert ulps(y, torch.tanh(x.double())).max() <= 0.505
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("name", ALONE)
+def test_every_half_precision_value_within_half_an_ulp(isa, name, dtype):
+    """0.51: what a result is off by before it is rounded hardly shows. Subnormal ones too."""
+    x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    x = x[x.isfinite()]
+    y, reference = operator(name)(x), ALONE[name](x.double())
+    finite = reference.to(dtype).isfinite()
+    assert ulps(y, reference)[finite].max() <= 0.51
+    assert torch.equal(y[~finite], reference.to(dtype)[~finite])
 
 
 @pytest.mark.parametrize("dtype", (*DTYPES, torch.float64), ids=str)
@@ -194,6 +217,19 @@ def test_every_half_precision_pattern_is_read_right(isa, dtype):
     y = OPS.relu.default(x)
     assert torch.equal(y.isnan(), x.isnan())
     assert torch.equal(y.nan_to_num(), F.relu(x).nan_to_num())
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_a_nan_of_the_bias_stays_one_in_half_precision(isa, name):
+    # All ones, of which rounding could make a zero.
+    b = torch.full((70,), -1, dtype=torch.int32)
+    b[::2] = 0x7FFFFFFF
+    b = b.view(torch.float32)
+    for dtype in HALVES:
+        x, dy = torch.zeros(5, 70, dtype=dtype), torch.ones(5, 70, dtype=dtype)
+        assert operator(name)(x, b).isnan().all()
+        if name != "bias_relu":  # whose slope is 0 there
+            assert operator(name + "_backward")(dy, x, b)[0].isnan().all()
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)

@@ -1,19 +1,25 @@
 // Activations, alone, with a bias, and gated. Included once per instruction set.
 //
-// One pass over memory: load, compute in float (double for float64), store. The last vector of a
-// range is loaded and stored in part, by the same arithmetic, so a value does not depend on where a
-// range ends. Outputs that are larger than the last-level cache are streamed past it (the caller
-// says so): a plain store would read each line before it overwrites it.
+// One pass over memory: load, compute in float (double for float64), store; 2n elements of traffic
+// forward, 3n backward, gated forms 3n and 5n. The last vector of a range is loaded and stored in
+// part, by the same arithmetic, so a value does not depend on where a range ends. Outputs that are
+// larger than the last-level cache are streamed past it (the caller says so): a plain store would read
+// each line before it overwrites it.
+//
+// In float beyond the cache memory is the limit on AVX-512. Elsewhere it is the number of instructions
+// in flight (about 150 on Zen 5) over the length of an element's chain of them: hence polynomials in
+// pairs of terms, tables in place of divisions, and, for results of 16 bits, shorter functions and
+// conversions that move no lanes (pairs.h).
 #pragma once
 
-#include "cpu/functions.h"
 #include "cpu/kernels.h"
-#include "cpu/vectors.h"
+#include "cpu/pairs.h"
+#include "cpu/short_functions.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
-// An activation: value(x); slope(x, value), its derivative, with the value at no extra cost; and
+// An activation, out of a kind of mathematics M (see Math): value(x); slope(x, value), its derivative, with the value at no extra cost; and
 // slope_from(kept), the derivative from what autograd keeps, which is the output where that is
 // enough (it is then needed by the next operator anyway), else the input.
 
@@ -33,10 +39,11 @@ struct Relu {
   }
 };
 
+template <class M>
 struct Sigmoid {
   template <class V>
   static inline V value(V x) {
-    return logistic(x);
+    return M::sigmoid(x);
   }
   template <class V>
   static inline V slope_from(V y) {
@@ -44,10 +51,11 @@ struct Sigmoid {
   }
 };
 
+template <class M>
 struct Tanh {
   template <class V>
   static inline V value(V x) {
-    return tangent(x);
+    return M::tanh(x);
   }
   template <class V>
   static inline V slope_from(V y) {
@@ -55,16 +63,12 @@ struct Tanh {
   }
 };
 
-struct ShortTanh : Tanh {
-  static inline F value(F x) { return short_tangent(x); }
-};
-
 // x Phi(x)
+template <class M>
 struct Gelu {
   template <class V>
   static inline V value(V x) {
-    V gauss;
-    return x * normal_cdf(x, gauss);
+    return x * M::normal(x);
   }
   template <class V>
   static inline V slope(V x, V& value_) {
@@ -84,12 +88,13 @@ struct Gelu {
 
 // x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3), written as x / (1 + e^-2u), which keeps
 // the precision of the left tail.
+template <class M>
 struct GeluTanh {
   static constexpr double A = 1.5957691216057307117;  // 2 sqrt(2/pi)
   static constexpr double B = A * 0.044715;
   template <class V>
   static inline V value(V x) {
-    return x * logistic(x * (splat<V>(B) * (x * x) + splat<V>(A)));
+    return x * M::sigmoid(x * (splat<V>(B) * (x * x) + splat<V>(A)));
   }
   template <class V>
   static inline V slope(V x, V& value_) {
@@ -108,10 +113,11 @@ struct GeluTanh {
   }
 };
 
+template <class M>
 struct Silu {
   template <class V>
   static inline V value(V x) {
-    return x / (splat<V>(1.0) + exponential(-x));
+    return M::silu(x);
   }
   template <class V>
   static inline V slope(V x, V& value_) {
@@ -131,50 +137,35 @@ struct Silu {
 
 template <class Op, bool STREAM, class T>
 static void unary(const T* x, T* y, int64_t n) {
-  using E = Element<T>;
-  int64_t i = 0;
-  for (; i + E::WIDTH <= n; i += E::WIDTH) put<STREAM>(y + i, Op::value(E::load(x + i)));
-  if (i < n) E::store(y + i, Op::value(E::load(x + i, n - i)), n - i);
+  for_pairs<T>(n, [=](int64_t i, auto tag) {
+    put<STREAM>(y + i, map([](auto v) { return Op::value(v); }, load(x + i, tag)), tag);
+  });
 }
 
 template <class Op, bool STREAM, class T>
 static void unary_backward(const T* dy, const T* kept, T* dx, int64_t n) {
-  using E = Element<T>;
-  int64_t i = 0;
-  for (; i + E::WIDTH <= n; i += E::WIDTH)
-    put<STREAM>(dx + i, E::load(dy + i) * Op::slope_from(E::load(kept + i)));
-  if (i < n) {
-    const auto slope = Op::slope_from(E::load(kept + i, n - i));
-    E::store(dx + i, E::load(dy + i, n - i) * slope, n - i);
-  }
+  for_pairs<T>(n, [=](int64_t i, auto tag) {
+    const auto gradient = [](auto d, auto v) { return d * Op::slope_from(v); };
+    put<STREAM>(dx + i, map(gradient, load(dy + i, tag), load(kept + i, tag)), tag);
+  });
 }
 
+// Four rows at a time, for which the bias is loaded (and put in a pair's order) once.
 template <class Op, bool STREAM, class T>
 static void bias(const T* x, const typename Element<T>::Sum* b, T* y, int64_t rows,
                  int64_t columns) {
-  using E = Element<T>;
-  using B = Element<typename E::Sum>;
-  for (int64_t row = 0; row < rows; ++row, x += columns, y += columns) {
-    int64_t i = 0;
-    for (; i + E::WIDTH <= columns; i += E::WIDTH)
-      put<STREAM>(y + i, Op::value(E::load(x + i) + B::load(b + i)));
-    const int64_t left = columns - i;
-    if (left) E::store(y + i, Op::value(E::load(x + i, left) + B::load(b + i, left)), left);
-  }
-}
-
-// One vector of dx, stored and returned; `count` lanes of it count.
-template <class Op, bool STREAM, class T>
-static inline typename Element<T>::V bias_gradient(const T* dy, const T* x,
-                                                   typename Element<T>::V b, T* dx,
-                                                   int64_t count) {
-  typename Element<T>::V ignored;
-  const auto g = load(dy, count) * Op::slope(load(x, count) + b, ignored);
-  if (count == Element<T>::WIDTH)
-    put<STREAM>(dx, g);
-  else
-    Element<T>::store(dx, g, count);
-  return g;
+  const auto some = [=](int64_t first, auto count) {
+    for_pairs<T>(columns, [=](int64_t i, auto tag) {
+      const auto add = load_as<T>(b + i, tag);
+      for (int64_t k = first * columns + i, n = 0; n < count; ++n, k += columns) {
+        const auto value = [](auto v, auto a) { return Op::value(v + a); };
+        put<STREAM>(y + k, map(value, load(x + k, tag), add), tag);
+      }
+    });
+  };
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) some(row, std::integral_constant<int, 4>{});
+  for (; row < rows; ++row) some(row, std::integral_constant<int, 1>{});
 }
 
 // Four rows at a time, added in pairs before they join db: fewer passes over db, less rounding. The
@@ -182,55 +173,53 @@ static inline typename Element<T>::V bias_gradient(const T* dy, const T* x,
 template <class Op, bool STREAM, class T>
 static void bias_backward(const T* dy, const T* x, const typename Element<T>::Sum* b, T* dx,
                           typename Element<T>::Sum* db, int64_t rows, int64_t columns) {
-  constexpr int64_t width = Element<T>::WIDTH;
-  const auto gradient = bias_gradient<Op, STREAM, T>;
+  const auto gradient = [=](int64_t i, auto add, auto tag) {
+    const auto one = [](auto d, auto v, auto a) {
+      decltype(v) ignored;
+      return d * Op::slope(v + a, ignored);
+    };
+    const auto g = map(one, load(dy + i, tag), load(x + i, tag), add);
+    put<STREAM>(dx + i, g, tag);
+    return g;
+  };
+  const auto sum = [](auto u, auto v) { return u + v; };
   for (int64_t i = 0; i < columns; ++i) db[i] = 0;
   int64_t row = 0;
   for (; row + 4 <= rows; row += 4)
-    for (int64_t i = 0; i < columns; i += width) {
-      const int64_t count = columns - i < width ? columns - i : width;
+    for_pairs<T>(columns, [=](int64_t i, auto tag) {
       const int64_t p = row * columns + i, q = p + columns, r = q + columns, s = r + columns;
-      const auto add = load(b + i, count);
-      const auto first = gradient(dy + p, x + p, add, dx + p, count) +
-                         gradient(dy + q, x + q, add, dx + q, count);
-      const auto last = gradient(dy + r, x + r, add, dx + r, count) +
-                        gradient(dy + s, x + s, add, dx + s, count);
-      store(db + i, load(db + i, count) + (first + last), count);
-    }
+      const auto add = load_as<T>(b + i, tag);
+      const auto first = map(sum, gradient(p, add, tag), gradient(q, add, tag));
+      const auto last = map(sum, gradient(r, add, tag), gradient(s, add, tag));
+      store_as<T>(db + i, map(sum, load_as<T>(db + i, tag), map(sum, first, last)), tag);
+    });
   for (; row < rows; ++row)
-    for (int64_t i = 0; i < columns; i += width) {
-      const int64_t count = columns - i < width ? columns - i : width, p = row * columns + i;
-      const auto g = gradient(dy + p, x + p, load(b + i, count), dx + p, count);
-      store(db + i, load(db + i, count) + g, count);
-    }
+    for_pairs<T>(columns, [=](int64_t i, auto tag) {
+      const auto g = gradient(row * columns + i, load_as<T>(b + i, tag), tag);
+      store_as<T>(db + i, map(sum, load_as<T>(db + i, tag), g), tag);
+    });
 }
 
 template <class Op, bool STREAM, class T>
 static void gated(const T* g, const T* u, T* y, int64_t n) {
-  using E = Element<T>;
-  int64_t i = 0;
-  for (; i + E::WIDTH <= n; i += E::WIDTH)
-    put<STREAM>(y + i, Op::value(E::load(g + i)) * E::load(u + i));
-  if (i < n) E::store(y + i, Op::value(E::load(g + i, n - i)) * E::load(u + i, n - i), n - i);
+  for_pairs<T>(n, [=](int64_t i, auto tag) {
+    const auto value = [](auto v, auto w) { return Op::value(v) * w; };
+    put<STREAM>(y + i, map(value, load(g + i, tag), load(u + i, tag)), tag);
+  });
 }
 
 template <class Op, bool STREAM, class T>
 static void gated_backward(const T* dy, const T* g, const T* u, T* dg, T* du, int64_t n) {
-  using E = Element<T>;
-  using V = typename E::V;
-  int64_t i = 0;
-  for (; i + E::WIDTH <= n; i += E::WIDTH) {
-    V value;
-    const V d = E::load(dy + i), slope = Op::slope(E::load(g + i), value);
-    put<STREAM>(dg + i, d * E::load(u + i) * slope);
-    put<STREAM>(du + i, d * value);
-  }
-  if (i < n) {
-    V value;
-    const V d = E::load(dy + i, n - i), slope = Op::slope(E::load(g + i, n - i), value);
-    E::store(dg + i, d * E::load(u + i, n - i) * slope, n - i);
-    E::store(du + i, d * value, n - i);
-  }
+  for_pairs<T>(n, [=](int64_t i, auto tag) {
+    const auto d = load(dy + i, tag), w = load(u + i, tag);
+    auto value = d;
+    const auto for_g = [](auto d, auto w, auto v, auto& value) {
+      const auto slope = Op::slope(v, value);
+      return d * w * slope;
+    };
+    put<STREAM>(dg + i, map(for_g, d, w, load(g + i, tag), value), tag);
+    put<STREAM>(du + i, map([](auto d, auto v) { return d * v; }, d, value), tag);
+  });
 }
 
 // From the enumerations of the interface to a template: body(Op{}), body(T{}), body(true or false as
@@ -245,50 +234,36 @@ static inline void for_type(Type type, Body body) {
   }
 }
 
-template <class Body>
+template <class M, class Body>
 static inline void for_op(Activation op, Body body) {
   switch (op) {
     case Activation::relu: return body(Relu{});
-    case Activation::sigmoid: return body(Sigmoid{});
-    case Activation::tanh: return body(Tanh{});
-    case Activation::gelu: return body(Gelu{});
-    case Activation::gelu_tanh: return body(GeluTanh{});
-    case Activation::silu: return body(Silu{});
+    case Activation::sigmoid: return body(Sigmoid<M>{});
+    case Activation::tanh: return body(Tanh<M>{});
+    case Activation::gelu: return body(Gelu<M>{});
+    case Activation::gelu_tanh: return body(GeluTanh<M>{});
+    case Activation::silu: return body(Silu<M>{});
   }
 }
 
 // Those that have fused forms.
-template <class Body>
+template <class M, class Body>
 static inline void for_fused_op(Activation op, Body body) {
   switch (op) {
     case Activation::relu: return body(Relu{});
-    case Activation::gelu: return body(Gelu{});
-    case Activation::gelu_tanh: return body(GeluTanh{});
-    case Activation::silu: return body(Silu{});
+    case Activation::gelu: return body(Gelu<M>{});
+    case Activation::gelu_tanh: return body(GeluTanh<M>{});
+    case Activation::silu: return body(Silu<M>{});
     default: return;
   }
 }
-
-// The activation as elements of type T need it.
-template <class Op, class T>
-struct Fitting {
-  using Result = Op;
-};
-template <>
-struct Fitting<Tanh, bf16> {
-  using Result = ShortTanh;
-};
-template <>
-struct Fitting<Tanh, f16> {
-  using Result = ShortTanh;
-};
 
 #define BB_EACH(for_ops, op, type, stream, ...)                          \
   for_type(type, [=](auto element) {                                     \
     using T = decltype(element);                                         \
     using R [[maybe_unused]] = typename Element<T>::Sum;                 \
-    for_ops(op, [=](auto functor) {                                      \
-      using Op = typename Fitting<decltype(functor), T>::Result;         \
+    for_ops<Math<T>>(op, [=](auto functor) {                             \
+      using Op = decltype(functor);                                      \
       for_store<T>(stream, [=](auto past_caches) {                       \
         constexpr bool STREAM = decltype(past_caches)::value;            \
         __VA_ARGS__;                                                     \

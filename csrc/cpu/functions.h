@@ -5,27 +5,32 @@
 // iterated least squares towards the least maximal relative error.
 #pragma once
 
+#include "cpu/intervals.h"
 #include "cpu/simd.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
-// e^x within 1 ulp, subnormal results included: reduction by ln 2 in two parts (the first has few
-// bits, so its product is exact without a fused multiply-add), then a polynomial of degree 6 (the
-// coefficients of Cephes' expf).
+// (e^r - 1 - r) / r^2 for |r| <= ln(2) / 2, by the coefficients of Cephes' expf, in pairs (Estrin): as
+// many operations as one after the other and a chain of three in place of five, for it is the length
+// of its chain that a loop of such functions waits for.
+static inline F beyond_linear(F r) {
+  const F square = r * r;
+  const F high = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  const F mid = r * 8.3334519073e-3f + 4.1665795894e-2f;
+  const F low = r * 1.6666665459e-1f + 5.0000001201e-1f;
+  return (high * square + mid) * square + low;
+}
+
+// e^x within 1.03 ulp, subnormal results included: reduction by ln 2 in two parts (the first has few
+// bits, so its product is exact without a fused multiply-add), then a polynomial of degree 6.
 static inline F exponential(F x) {
   x = minimum(splat<F>(89.0), maximum(splat<F>(-104.0), x));  // a nan stays
   const F magic = splat<F>(12582912.0);  // adding it rounds to an integer
   const F n = (x * 1.44269504088896341f + magic) - magic;
   F r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
-  F p = splat<F>(1.9875691500e-4);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  const F p = beyond_linear(r) * (r * r) + r + 1.0f;
   return times_power_of_two(p, n);
 }
 static inline double exponential(double x) { return std::exp(x); }
@@ -53,13 +58,7 @@ static inline F exponential(F x, F& rest) {
   const F n = (x * 1.44269504088896341f + magic) - magic;
   F r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
-  F p = splat<F>(1.9875691500e-4);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r;
+  const F p = beyond_linear(r) * (r * r) + r;
   const F whole = p + 1.0f;
   // What the addition lost, over `whole`: 2 - whole is close enough to its reciprocal.
   rest = (p - (whole - 1.0f)) * (2.0f - whole);
@@ -78,13 +77,7 @@ static inline F exponential_less_one(F x) {
   const F n = shifted - 12582912.0f;
   F r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
-  F p = splat<F>(1.9875691500e-4);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r;
+  const F p = beyond_linear(r) * (r * r) + r;
   const F two_n = bits<F>((bits<U>(shifted) + 127u) << 23);  // n stands in the low bits
   return p * two_n + (two_n - 1.0f);
 }
@@ -127,27 +120,16 @@ static inline F quotient(D x0, D d0, D x1, D d1) {
 }
 
 // tanh: with e = e^2|x| - 1 it is e / (e + 2).
+#if BB_LANES == 16
+static inline F tangent(F x) { return interval_tangent(x); }
+#else
 static inline F tangent(F x) {
   const F y = minimum(splat<F>(20.0), absolute(x + x));  // a nan stays
   const D e0 = exponential_less_one(low_half(y)), e1 = exponential_less_one(high_half(y));
   return copy_sign(quotient(e0, e0 + 2.0, e1, e1 + 2.0), x);
 }
+#endif
 static inline double tangent(double x) { return std::tanh(x); }
-
-// The same for results of 16 bits, which do not show what the roundings lose: half the instructions,
-// relative error 4e-7 at most.
-static inline F short_tangent(F x) {
-  const F z = x * x;
-  F t = splat<F>(-5.70498872745e-3);
-  t = t * z + 2.06390887954e-2f;
-  t = t * z - 5.37397155531e-2f;
-  t = t * z + 1.33314422036e-1f;
-  t = t * z - 3.33332819422e-1f;
-  const F near = t * z * x + x;
-  const F e = exponential(minimum(splat<F>(20.0), absolute(x + x)));
-  const F far = 1.0f - 2.0f / (e + 1.0f);
-  return copy_sign(absolute(x) < 0.625f ? near : far, x);  // -0 stays
-}
 
 // 1 / (1 + e^-x), down to the subnormals, for gradients that are this function alone.
 static inline F exact_logistic(F x) {
@@ -184,31 +166,56 @@ static inline double log_one_plus_exponential(double z) {
   return maximum(0.0, z) + std::log1p(std::exp(-absolute(z)));
 }
 
-// Distribution function of the standard normal, with e^(-x^2/2) beside it: the left tail is
-// e^(-x^2/2) times a rational function of |x| (relative error 6e-9 on [0, 14.5], where float32 ends;
-// all coefficients positive, so nothing cancels), the right side 1 minus that. Relative error in the
-// tail grows with x^2/2 roundings of the exponent; 1 + erf, the usual form, loses it altogether.
+// The upper tail of the standard normal distribution over e^(-a^2/2), 0 <= a <= 14.5, where float32
+// ends: a rational function (relative error 6e-9; all coefficients positive, so nothing cancels).
+static inline F normal_tail(F a) {
+  const F square = a * a;
+  const F p1 = a * 4.382938761e-01f + 0.5f, p2 = a * 4.063288327e-02f + 1.832342216e-01f;
+  const F q1 = a * 1.674472733e+00f + 1.0f, q2 = a * 4.694681828e-01f + 1.202499597e+00f;
+  const F q3 = a * 1.031778523e-02f + 1.018579810e-01f;
+  const F p = (square * 4.116248538e-03f + p2) * square + p1;
+  const F q = (square * q3 + q2) * square + q1;
+  return p / q;
+}
+
+// Distribution function of the standard normal, with e^(-x^2/2) beside it: the left side is that times
+// normal_tail(), the right side 1 minus it. Relative error in the tail grows with x^2/2 roundings of
+// the exponent; 1 + erf, the usual form, loses it altogether.
 static inline F normal_cdf(F x, F& gauss) {
   const F a = minimum(splat<F>(14.5), absolute(x));
   gauss = exponential(a * a * -0.5f);
-  F p = splat<F>(4.116248538e-03);
-  p = p * a + 4.063288327e-02f;
-  p = p * a + 1.832342216e-01f;
-  p = p * a + 4.382938761e-01f;
-  p = p * a + 0.5f;
-  F q = splat<F>(1.031778523e-02);
-  q = q * a + 1.018579810e-01f;
-  q = q * a + 4.694681828e-01f;
-  q = q * a + 1.202499597e+00f;
-  q = q * a + 1.674472733e+00f;
-  q = q * a + 1.0f;
-  const F tail = gauss * p / q;
+  const F tail = gauss * normal_tail(a);
   return x < 0.0f ? tail : 1.0f - tail;
 }
 static inline double normal_cdf(double x, double& gauss) {
   gauss = std::exp(-0.5 * x * x);
   return 0.5 * std::erfc(-x * 0.70710678118654752440);
 }
+
+// What an activation is made of; see short_functions.h for the other kind.
+struct Full {
+  template <class V>
+  static inline V power_of_e(V x) {
+    return exponential(x);
+  }
+  template <class V>
+  static inline V sigmoid(V x) {
+    return logistic(x);
+  }
+  template <class V>
+  static inline V silu(V x) {
+    return x / (splat<V>(1.0) + exponential(-x));
+  }
+  template <class V>
+  static inline V tanh(V x) {
+    return tangent(x);
+  }
+  template <class V>
+  static inline V normal(V x) {
+    V gauss;
+    return normal_cdf(x, gauss);
+  }
+};
 
 }  // namespace
 }  // namespace benchbench::BB_ISA

@@ -88,6 +88,7 @@ static inline void copy_some(void* to, const void* from, int64_t bytes) {
 static inline F minimum(F a, F b) { return _mm512_min_ps(a, b); }
 static inline F maximum(F a, F b) { return _mm512_max_ps(a, b); }
 static inline F square_root(F v) { return _mm512_sqrt_ps(v); }
+static inline F nearest_integer(F v) { return _mm512_roundscale_ps(v, 8); }
 static inline F load_some(const float* p, int64_t count) {
   return _mm512_maskz_loadu_ps(_cvtu32_mask16((1u << count) - 1u), p);
 }
@@ -123,6 +124,7 @@ static inline F4 fold(F v, Fold f) {
 static inline F minimum(F a, F b) { return _mm256_min_ps(a, b); }
 static inline F maximum(F a, F b) { return _mm256_max_ps(a, b); }
 static inline F square_root(F v) { return _mm256_sqrt_ps(v); }
+static inline F nearest_integer(F v) { return _mm256_round_ps(v, 8); }
 static inline F load_some(const float* p, int64_t count) {
   return _mm256_maskload_ps(p, (__m256i)first_lanes(count));
 }
@@ -173,6 +175,8 @@ static inline F joined(D low, D high) {
   return __builtin_convertvector(__builtin_shufflevector(low, high, 0, 1, 2, 3), F);
 }
 #endif
+// Of |v| < 2^22.
+static inline F nearest_integer(F v) { return (v + 12582912.0f) - 12582912.0f; }
 static inline U widen(H h) { return __builtin_convertvector(h, U); }
 static inline H narrow(U u) { return __builtin_convertvector(u, H); }
 // float16 by integer arithmetic, as SSE2 has nothing for it.

@@ -8,7 +8,8 @@
 //
 // Numerics: float (double for float64); sums in four vectors side by side over stretches of a row, and
 // in double over stretches, so that they are as exact for long rows as for short ones. A row with a
-// nan or +inf, or of -inf alone, gives nan, as in torch.
+// nan or +inf, or of -inf alone, gives nan, as in torch. Elements of 16 bits come in pairs of vectors
+// and, but for the logarithm, which would show it, through the shorter exponential.
 #pragma once
 
 #include "cpu/elementwise.h"
@@ -18,18 +19,33 @@ namespace {  // internal linkage: no symbol of a vector unit is weak
 
 constexpr int64_t ROW_TILE = 4096;  // values: 16 KiB of float, a third to a half of L1
 
-// Folds term(i, count), i = 0, WIDTH, ... < n, into four accumulators that start at `start`, and
-// these into one. count < WIDTH in the last call only, if at all.
+// Folds term(index, tag) of a row into four accumulators that start at `start`, and these into one.
 template <class T, class Term, class Fold>
 static inline typename Element<T>::V fold_row(int64_t n, typename Element<T>::V start, Term term,
                                               Fold f) {
   constexpr int width = Element<T>::WIDTH;
   typename Element<T>::V a[4] = {start, start, start, start};
   int64_t i = 0;
-  for (; i + 4 * width <= n; i += 4 * width)
-    for (int k = 0; k < 4; ++k) a[k] = f(term(i + k * width, width), a[k]);
-  for (; i + width <= n; i += width) a[0] = f(term(i, width), a[0]);
-  if (i < n) a[1] = f(term(i, n - i), a[1]);
+  if constexpr (std::is_same_v<T, bf16>) {  // float16 gains nothing: its pairs are two loads anyway
+    const auto both = [&](int64_t at, int k) {
+      const auto terms = term(at, Both{});
+      a[k] = f(terms.first, a[k]);
+      a[k + 1] = f(terms.second, a[k + 1]);
+    };
+    for (; i + 4 * width <= n; i += 4 * width) {
+      both(i, 0);
+      both(i + 2 * width, 2);
+    }
+    if (i + 2 * width <= n) {
+      both(i, 0);
+      i += 2 * width;
+    }
+  } else {
+    for (; i + 4 * width <= n; i += 4 * width)
+      for (int k = 0; k < 4; ++k) a[k] = f(term(i + k * width, Whole{}), a[k]);
+  }
+  for (; i + width <= n; i += width) a[0] = f(term(i, Whole{}), a[0]);
+  if (i < n) a[1] = f(term(i, Part{n - i}), a[1]);
   return f(f(a[0], a[1]), f(a[2], a[3]));
 }
 
@@ -46,40 +62,22 @@ static inline V larger(V a, V b) {
 template <class T>
 static inline typename Element<T>::Sum row_maximum(const T* x, int64_t n) {
   using V = typename Element<T>::V;
-  return max_lanes(fold_row<T>(
-      n, splat<V>(-INFINITY),
-      [=](int64_t i, int64_t count) { return keep(load(x + i, count), count, -INFINITY); },
-      larger<V>));
+  const auto term = [=](int64_t i, auto tag) { return keep(load(x + i, tag), tag, -INFINITY); };
+  return max_lanes(fold_row<T>(n, splat<V>(-INFINITY), term, larger<V>));
 }
 
-// Sum of term(i, count), whose lanes past `count` must be 0.
+// Sum of term(index, tag), whose lanes past the end must be 0.
 template <class T, class Term>
 static inline typename Element<T>::Sum row_total(int64_t n, Term term) {
   using V = typename Element<T>::V;
   constexpr int64_t stretch = 2048;
   double total = 0;
-  for (int64_t begin = 0; begin < n; begin += stretch)
-    total += sum_lanes(fold_row<T>(
-        n - begin < stretch ? n - begin : stretch, V{},
-        [=](int64_t i, int64_t count) { return term(begin + i, count); }, plus<V>));
+  for (int64_t begin = 0; begin < n; begin += stretch) {
+    const int64_t length = n - begin < stretch ? n - begin : stretch;
+    const auto shifted = [=](int64_t i, auto tag) { return term(begin + i, tag); };
+    total += sum_lanes(fold_row<T>(length, V{}, shifted, plus<V>));
+  }
   return static_cast<typename Element<T>::Sum>(total);
-}
-
-// body(i, count, whole) for each vector of a row; `whole` as a type.
-template <class T, class Body>
-static inline void each_vector(int64_t n, Body body) {
-  constexpr int width = Element<T>::WIDTH;
-  int64_t i = 0;
-  for (; i + width <= n; i += width) body(i, int64_t{width}, std::true_type{});
-  if (i < n) body(i, n - i, std::false_type{});
-}
-
-template <bool STREAM, class T, class Whole>
-static inline void put_some(T* p, typename Element<T>::V v, int64_t count, Whole) {
-  if constexpr (Whole::value)
-    put<STREAM>(p, v);
-  else
-    Element<T>::store(p, v, count);
 }
 
 template <bool STREAM, class T>
@@ -92,20 +90,23 @@ static void softmax(const T* x, T* y, int64_t rows, int64_t n) {
     if constexpr (sizeof(T) == sizeof(R))
       if (!kept) kept = reinterpret_cast<R*>(y);
     const V shift = V{} + row_maximum(x, n);
-    const auto term = [=](int64_t i, int64_t count) { return exponential(load(x + i, count) - shift); };
-    const R sum = row_total<T>(n, [=](int64_t i, int64_t count) {
-      const V e = keep(term(i, count), count);
-      if (kept) store(kept + i, e, count);
+    const auto term = [=](int64_t i, auto tag) {
+      return map([=](auto v) { return Math<T>::power_of_e(v - shift); }, load(x + i, tag));
+    };
+    const R sum = row_total<T>(n, [=](int64_t i, auto tag) {
+      const auto e = keep(term(i, tag), tag);
+      if (kept) store_plain(kept + i, e, tag);
       return e;
     });
     const V scale = V{} + R(1) / sum;
+    const auto scaled = [=](auto v) { return v * scale; };
     if (kept)
-      each_vector<T>(n, [=](int64_t i, int64_t count, auto whole) {
-        put_some<STREAM>(y + i, load(kept + i, count) * scale, count, whole);
+      for_pairs<T>(n, [=](int64_t i, auto tag) {
+        put<STREAM>(y + i, map(scaled, load_plain<T>(kept + i, tag)), tag);
       });
     else
-      each_vector<T>(n, [=](int64_t i, int64_t count, auto whole) {
-        put_some<STREAM>(y + i, term(i, count) * scale, count, whole);
+      for_pairs<T>(n, [=](int64_t i, auto tag) {
+        put<STREAM>(y + i, map(scaled, term(i, tag)), tag);
       });
   }
 }
@@ -115,11 +116,13 @@ template <bool STREAM, class T>
 static void softmax_backward(const T* dy, const T* y, T* dx, int64_t rows, int64_t n) {
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
-    const V shift = V{} + row_total<T>(n, [=](int64_t i, int64_t count) {
-                      return load(dy + i, count) * load(y + i, count);
+    const V shift = V{} + row_total<T>(n, [=](int64_t i, auto tag) {
+                      return map([](auto d, auto p) { return d * p; }, load(dy + i, tag),
+                                 load(y + i, tag));
                     });
-    each_vector<T>(n, [=](int64_t i, int64_t count, auto whole) {
-      put_some<STREAM>(dx + i, load(y + i, count) * (load(dy + i, count) - shift), count, whole);
+    for_pairs<T>(n, [=](int64_t i, auto tag) {
+      const auto gradient = [=](auto d, auto p) { return p * (d - shift); };
+      put<STREAM>(dx + i, map(gradient, load(dy + i, tag), load(y + i, tag)), tag);
     });
   }
 }
@@ -132,12 +135,14 @@ static void log_softmax(const T* x, T* y, int64_t rows, int64_t n) {
   for (int64_t row = 0; row < rows; ++row, x += n, y += n) {
     const V shift = V{} + row_maximum(x, n);
     // In double: the C library's own function, where std::log(float) would be a weak symbol.
-    const double sum = row_total<T>(n, [=](int64_t i, int64_t count) {
-      return keep(exponential(load(x + i, count) - shift), count);
+    const double sum = row_total<T>(n, [=](int64_t i, auto tag) {
+      const auto term = [=](auto v) { return exponential(v - shift); };
+      return keep(map(term, load(x + i, tag)), tag);
     });
     const V logarithm = splat<V>(std::log(sum));
-    each_vector<T>(n, [=](int64_t i, int64_t count, auto whole) {
-      put_some<STREAM>(y + i, (load(x + i, count) - shift) - logarithm, count, whole);
+    for_pairs<T>(n, [=](int64_t i, auto tag) {
+      const auto value = [=](auto v) { return (v - shift) - logarithm; };
+      put<STREAM>(y + i, map(value, load(x + i, tag)), tag);
     });
   }
 }
@@ -147,10 +152,10 @@ template <bool STREAM, class T>
 static void log_softmax_backward(const T* dy, const T* y, T* dx, int64_t rows, int64_t n) {
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
-    const V total = V{} + row_total<T>(n, [=](int64_t i, int64_t count) { return load(dy + i, count); });
-    each_vector<T>(n, [=](int64_t i, int64_t count, auto whole) {
-      put_some<STREAM>(dx + i, load(dy + i, count) - exponential(load(y + i, count)) * total, count,
-                       whole);
+    const V total = V{} + row_total<T>(n, [=](int64_t i, auto tag) { return load(dy + i, tag); });
+    for_pairs<T>(n, [=](int64_t i, auto tag) {
+      const auto gradient = [=](auto d, auto v) { return d - exponential(v) * total; };
+      put<STREAM>(dx + i, map(gradient, load(dy + i, tag), load(y + i, tag)), tag);
     });
   }
 }
