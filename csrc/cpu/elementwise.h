@@ -155,9 +155,10 @@ template <class Op, bool STREAM, class T>
 static void bias(const T* x, const typename Element<T>::Sum* b, T* y, int64_t rows,
                  int64_t columns) {
   const auto some = [=](int64_t first, auto count) {
+    constexpr int together = decltype(count)::value;
     for_pairs<T>(columns, [=](int64_t i, auto tag) {
       const auto add = load_as<T>(b + i, tag);
-      for (int64_t k = first * columns + i, n = 0; n < count; ++n, k += columns) {
+      for (int64_t k = first * columns + i, n = 0; n < together; ++n, k += columns) {
         const auto value = [](auto v, auto a) { return Op::value(v + a); };
         put<STREAM>(y + k, map(value, load(x + k, tag), add), tag);
       }
