@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 
@@ -88,6 +89,10 @@ def compile_library(
 
 def command_for(source: Path, extra: tuple[str, ...]) -> tuple[str, ...]:
     command = (*shlex.split(compiler() or "c++"), *FLAGS, *extra)
+    if source.parent == CSRC / "cuda":
+        # Tensors have more than 2^31 elements: a number that does not hold an index is an error,
+        # unless a cast says that it is meant.
+        command = (*command, "-Wconversion")
     if source.parent.name == "host_executor" and source.suffix == ".cpp":
         return (*command, "-fno-sanitize=undefined")
     return command
@@ -108,12 +113,25 @@ def make(target: Path, command: Sequence[str]) -> None:
     partial.rename(target)
 
 
+class Launch(NamedTuple):
+    """Of a kernel."""
+
+    name: str
+    blocks: int
+    rows: int
+    """Of blocks."""
+    threads: int
+    cluster: int
+    cooperative: int
+
+
 class Executor:
     """A library of kernels with the executor's options and memory."""
 
     def __init__(self, library: Path) -> None:
         self.c = ctypes.CDLL(str(library))
         self.c.executor_launches.restype = ctypes.c_uint64
+        self.c.executor_launched.restype = ctypes.c_char_p
         self.c.executor_allocate.restype = ctypes.c_void_p
         self.c.executor_allocate.argtypes = [ctypes.c_size_t, ctypes.c_int]
         self.c.executor_address.restype = ctypes.c_void_p
@@ -127,6 +145,11 @@ class Executor:
     @property
     def launches(self) -> int:
         return int(self.c.executor_launches())
+
+    def launched(self, back: int = 0) -> Launch:
+        """What the kernel ``back`` launches before the last one was started with."""
+        name, *numbers = self.c.executor_launched(back).decode().split()
+        return Launch(name, *map(int, numbers))
 
     def empty(self, shape, dtype, *, at_end: bool = True, offset: int = 0) -> torch.Tensor:
         """A tensor of NaNs in guarded memory, ``offset`` elements into its allocation."""

@@ -400,6 +400,18 @@ Options& options() {
   return chosen;
 }
 
+namespace {
+
+constexpr std::uint64_t REMEMBERED = 4;
+std::string remembered[REMEMBERED];
+std::uint64_t kernels = 0;
+
+}  // namespace
+
+std::string launched(unsigned back) {
+  return back < REMEMBERED && back < kernels ? remembered[(kernels - 1 - back) % REMEMBERED] : "";
+}
+
 std::uint64_t& launches() {
   static std::uint64_t count = 0;
   return count;
@@ -407,6 +419,10 @@ std::uint64_t& launches() {
 
 std::string run(const char* name, const Shape& shape, const std::function<void()>& kernel) {
   ++launches();
+  remembered[kernels++ % REMEMBERED] =
+      std::string(name) + " " + std::to_string(shape.grid.x) + " " + std::to_string(shape.grid.y) + " " +
+      std::to_string(shape.block.x) + " " + std::to_string(shape.cluster) + " " +
+      std::to_string(shape.cooperative);
   const std::string in = std::string("kernel ") + name + ": ";
   if (!shape.grid.count() || !shape.block.count()) return in + "the grid or a block is empty";
   if (shape.block.count() > 1024) return in + "more than 1024 threads a block";

@@ -43,6 +43,8 @@ struct Options {
 };
 Options& options();
 std::uint64_t& launches();  // kernels and memsets so far
+// What the kernel `back` launches before the last one was started with; the last few are known.
+std::string launched(unsigned back);
 
 // Run `kernel` for every thread of the grid. Returns what went wrong, or an empty string.
 std::string run(const char* name, const Shape& shape, const std::function<void()>& kernel);

@@ -15,6 +15,13 @@ void executor_options(std::uint64_t seed, unsigned resident, int round_robin) {
 
 std::uint64_t executor_launches() { return launches(); }
 
+// "name blocks rows-of-blocks threads cluster cooperative" of a kernel that was started.
+const char* executor_launched(unsigned back) {
+  static std::string text;
+  text = launched(back);
+  return text.c_str();
+}
+
 void* executor_allocate(std::size_t bytes, int flush_with_end) {
   return new Guarded(bytes, flush_with_end != 0);
 }
