@@ -154,6 +154,14 @@ def test_one_launch_forward_and_at_most_two_backward(launches, dtype):
     assert len(found) > 40
 
 
+@inside
+def test_gradients_by_differences():
+    """In float64, which the kernels have for this; of a random direction each way."""
+    for name, function, tensors, _ in operations(torch.float64):
+        leaves = [t.detach().clone().requires_grad_() for t in tensors]
+        assert torch.autograd.gradcheck(function, leaves, fast_mode=True), name
+
+
 SEED = 0x1234_5678_9ABC_DEF
 
 
