@@ -80,9 +80,10 @@ def test_values_err_no_more_than_eagers(isa, name, dtype):
     x = torch.cat([decades, -decades, grid]).to(dtype)
     reference = exact(x.double())
     mine, theirs = (ulps(f(x), reference, 2e-30) for f in (ours, eager))
-    # Of mish the worst point is half an ulp beyond eager's.
+    # Of mish the worst point is half an ulp beyond eager's where no multiply-add is fused.
     in_double = name in ("softplus", "logsigmoid")
-    assert mine.max() <= (max(theirs.max(), 0.503) if in_double else max(theirs.max(), 1.0) + 0.5)
+    more = 0.0 if name == "mish" and isa != "base" and dtype is torch.float32 else 0.5
+    assert mine.max() <= (max(theirs.max(), 0.503) if in_double else max(theirs.max(), 1.0) + more)
     assert mine.mean() <= theirs.mean() + 0.02
 
 

@@ -8,7 +8,9 @@
 //
 // Numerics: float (double for float64). Softplus and log-sigmoid keep the left tail down to the
 // subnormals; ELU's e^x - 1 does not cancel near 0; mish is a quotient of polynomials in e^-|x| without
-// subtractions. The slopes' gradient is summed as in vectors.h: short blocks in float, blocks in double.
+// subtractions, corrected for its own rounding where multiply-add is fused (2.2 ulp at most, without it
+// 3.1; eager 2.8). The slopes' gradient is summed as in vectors.h: short blocks in float, blocks in
+// double.
 #pragma once
 
 #include "cpu/elementwise.h"
@@ -82,8 +84,12 @@ struct Mish {
     const V error = e * lost;
     const V near = (e + e) + (square + two * (error * e + error));
     const V p = x < left ? near : one + (e + e);
-    const V q = x < left ? near + two : p + two * square;
-    return x * (p / q);
+    const V large = x < left ? two : p, small = x < left ? p : two * square;
+    const V q = large + small;
+    // The quotient with what the sum and the division have lost.
+    const V inverse = one / q, t = p * inverse;
+    const V missing = (p - t * q) - t * (small - (q - large));
+    return x * (missing * inverse + t);
   }
   template <class V>
   inline V slope(V x) const {
@@ -129,15 +135,16 @@ struct LeakyRelu {
 
 template <bool STREAM, class Op, class T>
 static void curve(Op op, const T* x, T* y, int64_t n) {
-  for_vectors<T>(n, [=](int64_t i, auto tag) {
-    put<STREAM>(y + i, op.value(load(x + i, tag)), tag);
+  for_pairs<T>(n, [=](int64_t i, auto tag) {
+    put<STREAM>(y + i, map([=](auto v) { return op.value(v); }, load(x + i, tag)), tag);
   });
 }
 
 template <bool STREAM, class Op, class T>
 static void curve_backward(Op op, const T* dy, const T* x, T* dx, int64_t n) {
-  for_vectors<T>(n, [=](int64_t i, auto tag) {
-    put<STREAM>(dx + i, load(dy + i, tag) * op.slope(load(x + i, tag)), tag);
+  for_pairs<T>(n, [=](int64_t i, auto tag) {
+    const auto gradient = [=](auto d, auto v) { return d * op.slope(v); };
+    put<STREAM>(dx + i, map(gradient, load(dy + i, tag), load(x + i, tag)), tag);
   });
 }
 
