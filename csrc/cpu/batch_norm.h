@@ -25,6 +25,7 @@
 #pragma once
 
 #include "cpu/elementwise.h"
+#include "cpu/pairs.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
@@ -144,20 +145,34 @@ static void plane_apply(const BatchNorm& k, int64_t c, const Walk& walk, int64_t
                         int64_t residual_lead,
                         const Affine<typename Element<T>::Sum>& coefficients) {
   using V = typename Element<T>::V;
-  const V m = splat<V>(coefficients.middle), a = splat<V>(coefficients.scale),
-          b = splat<V>(coefficients.offset), most = splat<V>(k.most);
+  const auto every = [](auto value) {  // pairs.h wants nans without low bits
+    if constexpr (PAIRED<T>)
+      return plain_nan(splat<V>(value));
+    else
+      return splat<V>(value);
+  };
+  const V m = every(coefficients.middle), a = every(coefficients.scale),
+          b = every(coefficients.offset), most = splat<V>(k.most);
   stretches(k.channels, k.area, c, walk, [&](int64_t at, int64_t length, int64_t next) {
     const T* x = static_cast<const T*>(k.x) + at;
     const T* r = RESIDUAL ? static_cast<const T*>(k.residual) + at : nullptr;
     T* y = static_cast<T*>(k.y) + at;
     const int64_t ahead = led(lead, next), later = led(residual_lead, next);
-    for_vectors<T>(length, [=](int64_t i, auto tag) {
+    for_pairs<T>(length, [=](int64_t i, auto tag) {
       fetch(x + i + ahead);
       if constexpr (RESIDUAL) fetch(r + i + later);
-      V v = affine(load(x + i, tag), m, a, b);
-      if constexpr (RESIDUAL) v += load(r + i, tag);
-      if constexpr (RELU) v = relu_cut(v, most);
-      put<STREAM>(y + i, v, tag);
+      const auto in = load(x + i, tag);
+      const auto finish = [=](V v) {
+        if constexpr (RELU) v = relu_cut(v, most);
+        return v;
+      };
+      if constexpr (RESIDUAL)
+        put<STREAM>(y + i,
+                    map([=](V v, V w) { return finish(affine(v, m, a, b) + w); }, in,
+                        load(r + i, tag)),
+                    tag);
+      else
+        put<STREAM>(y + i, map([=](V v) { return finish(affine(v, m, a, b)); }, in), tag);
     });
   });
 }
