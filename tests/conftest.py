@@ -11,7 +11,27 @@ from types import ModuleType
 import pytest
 
 
-def pytest_configure() -> None:
+LONGEST = (
+    "test_kernel_safety",
+    "test_packaging",
+    "test_cuda_sanitizer",
+    "test_gate",
+    "test_cuda_operators",
+    "test_calibrate",
+)
+"""Files that take minutes. They go first where several processes take files in turn: none is then
+left alone at the end with what takes longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        places = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # would put the files of few tests last
     workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if workers:
         import torch
