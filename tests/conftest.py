@@ -10,7 +10,6 @@ from types import ModuleType
 
 import pytest
 
-
 LONGEST = (
     "test_kernel_safety",
     "test_packaging",
