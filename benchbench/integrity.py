@@ -89,13 +89,9 @@ class _Watched:
         self._inherited = inherited - set(found)
         self._size = len(found)
         own = [value for value in self._values if isinstance(value, types.FunctionType)]
-        self._functions = own if label.startswith("benchbench") else []
-        self._bodies = list(map(_body, self._functions))
-
-    @property
-    def functions(self) -> Sequence[types.FunctionType]:
+        self.functions: Sequence[types.FunctionType] = own if label.startswith("benchbench") else []
         """Those whose code is watched too."""
-        return self._functions
+        self._bodies = list(map(_body, self.functions))
 
     def changed(self) -> list[str]:
         """Names that are not what they were, written in full."""
@@ -123,7 +119,7 @@ class _Watched:
         """Functions whose code or defaults are not what they were."""
         return [
             f"{self.label}.{function.__name__}"
-            for function, body in zip(self._functions, self._bodies, strict=True)
+            for function, body in zip(self.functions, self._bodies, strict=True)
             if _body(function) != body
         ]
 
@@ -137,7 +133,7 @@ class _Watched:
         for name in self._inherited & set(space):
             if not self._is_the_owners(space[name], name):
                 delattr(self._space, name)
-        for function, body in zip(self._functions, self._bodies, strict=True):
+        for function, body in zip(self.functions, self._bodies, strict=True):
             if _body(function) != body:
                 function.__code__, function.__defaults__, function.__kwdefaults__ = body
 

@@ -6,14 +6,12 @@ descriptors. Standard output and error are the plugins' to write to.
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,24 +43,11 @@ from benchbench.records import (
 from benchbench.resources import usable_cores
 from benchbench.runner import Runner
 from benchbench.timers import builtin, wall
+from benchbench.worker_process import Notes, forget_working_directory, harden
 
 log = logging.getLogger("benchbench")
 
 LOST_EXIT_CODE = 71
-OOM_SCORE = "700"
-"""So that the kernel, out of memory, ends the worker and not the parent or a neighbour."""
-
-
-class Notes(logging.Handler):
-    """Forwards what is logged to ``benchbench`` as notes that the user sees."""
-
-    def __init__(self, channel: Channel) -> None:
-        super().__init__(logging.INFO)
-        self._channel = channel
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send one record."""
-        self._channel.send({"type": "note", "text": record.getMessage()})
 
 
 class Worker:
@@ -401,30 +386,10 @@ def _available_somewhere(item: Implementation, points: Sequence[Mapping[str, Any
     return not asked or any(reason is None for reason in asked)
 
 
-def _harden() -> None:
-    """Die with the parent, be the first to go when memory runs out, and say where a crash was."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
-    faulthandler.enable()
-    with suppress(OSError, AttributeError):
-        import ctypes
-        import signal
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
-def _forget_working_directory() -> None:
-    """Python 3.10 has no safe path: what lies about in the working directory stays unimported."""
-    if os.environ.get("PYTHONSAFEPATH"):
-        here = str(Path.cwd())
-        sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
-
-
 def main(arguments: Sequence[str]) -> None:
     """Serve the parent over the given descriptors."""
-    _forget_working_directory()
-    _harden()
+    forget_working_directory()
+    harden()
     reading, writing, board = (int(argument) for argument in arguments)
     os.set_inheritable(board, False)
     channel = Channel(reading, writing, Board(board))

@@ -12,7 +12,7 @@ speed-up over eager and over torch.compile, its largest error beside eager's, an
 of ``kernel_goals.py`` is met. Sizes: ``beyond`` the last-level cache, in ``cache`` (about 1 MiB),
 and ``calls`` of 16 to 4096 elements, where the way to the kernel counts. A row that misses its goal
 says what was measured of the reasons: page faults and system time of its calls, and the share of a
-call that an empty one takes. Each row costs about a second for each process and contender, and as
+call that an empty one takes. A peer whose answer is rejected as wrong has no speed to reach. Each row costs about a second for each process and contender, and as
 much again where torch.compile has to compile first.
 """
 
@@ -139,7 +139,7 @@ class Line:
     goal: Goal | None = None
     met: bool | None = None
     why: str = ""
-    """What was measured of the reasons, where the goal is missed."""
+    """What became of a peer without a time; where the goal is missed, what was measured of why."""
 
     def text(self) -> str:
         """The row as the table shows it."""
@@ -274,12 +274,14 @@ def lines(run: Run, family: Family) -> Iterator[Line]:
             continue
         if contender == "fused-direct" and (size != "calls" or row.status == "skipped"):
             continue
-        yield _line(row, rows.get((case, row.baseline)), times, size, threads, empty)
+        found = {"eager": row.baseline, "compiled": "compiled"}
+        peers = {name: rows.get((case, contender)) for name, contender in found.items()}
+        yield _line(row, peers, times, size, threads, empty)
 
 
 def _line(
     row: Row,
-    eager: Row | None,
+    peers: Mapping[str, Row | None],
     times: dict[tuple[str, str], tuple[float, ...]],
     size: str,
     threads: int,
@@ -306,7 +308,11 @@ def _line(
     floor = 1 / row.roof_share.estimate if row.roof_share else None
     over = 1 / row.ratio.estimate if row.ratio else None
     over_compiled = speed_up(own, compiled)
-    met = goal.met(floor=floor, eager=over, compiled=over_compiled) if goal else None
+    wrong = {name for name, peer in peers.items() if peer is not None and peer.status == "wrong"}
+    met = None
+    if goal:
+        met = goal.met(floor=floor, eager=over, compiled=over_compiled, wrong=wrong)
+    eager = peers["eager"]
     return Line(
         **line,
         status="ok",
@@ -317,11 +323,20 @@ def _line(
         error=row.metrics.get("ulp", row.errors.get("max")),
         eager_error=(eager.metrics if eager else {}).get("ulp", row.baseline_errors.get("max")),
         met=met,
-        why="" if met is not False else _reasons(row, empty),
+        why="; ".join([*_peers_lost(peers), *([] if met is not False else _reasons(row, empty))]),
     )
 
 
-def _reasons(row: Row, empty: float) -> str:
+def _peers_lost(peers: Mapping[str, Row | None]) -> list[str]:
+    """Peers of which there is no time, and what became of them."""
+    return [
+        f"{name} is {peer.status}: {peer.reason}"
+        for name, peer in peers.items()
+        if peer is not None and peer.status != "ok"
+    ]
+
+
+def _reasons(row: Row, empty: float) -> list[str]:
     assert row.latency is not None
     found = []
     faults, system = row.signals.get("minor_faults", 0.0), row.signals.get("system", 0.0)
@@ -332,7 +347,7 @@ def _reasons(row: Row, empty: float) -> str:
     share = empty / row.latency.estimate
     if share > 0.02:
         found.append(f"an empty call is {100 * share:.0f} % of it")
-    return "; ".join([*found, *row.notes])
+    return [*found, *row.notes]
 
 
 def heading(seconds: float) -> list[str]:

@@ -7,7 +7,7 @@ most 1.15 times the goal's multiple of the floor, speed-ups at least 0.85 times 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 SLACK = 0.15
@@ -26,13 +26,27 @@ class Goal:
     slack: float = SLACK
     """What each may be missed by."""
 
-    def met(self, *, floor: float | None, eager: float | None, compiled: float | None) -> bool:
-        """Whether measured figures reach all that is asked; what was not measured is not met."""
+    def met(
+        self,
+        *,
+        floor: float | None,
+        eager: float | None,
+        compiled: float | None,
+        wrong: Collection[str] = (),
+    ) -> bool:
+        """Whether measured figures reach all that is asked; what was not measured is not met.
+
+        ``wrong`` names peers (``eager``, ``compiled``) whose answers were rejected: there is no
+        speed of theirs to reach.
+        """
         most, least = 1 + self.slack, 1 - self.slack
         high = self.floor is None or (floor is not None and floor <= self.floor * most)
         return high and all(
-            wanted is None or (found is not None and found >= wanted * least)
-            for wanted, found in ((self.eager, eager), (self.compile, compiled))
+            wanted is None or name in wrong or (found is not None and found >= wanted * least)
+            for name, wanted, found in (
+                ("eager", self.eager, eager),
+                ("compiled", self.compile, compiled),
+            )
         )
 
 

@@ -2,54 +2,41 @@
 
     python benchmarks/preset_time.py [--preset standard] [KIND|WORKLOAD ...]
     python benchmarks/preset_time.py --every 4          a quarter of the cases, times four
-    python benchmarks/preset_time.py --estimate         from the plan alone, nothing is run
+    python benchmarks/preset_time.py --write benchmarks/results/preset_standard.txt
 
 Runs one process with the preset's own settings and adds up what each case took, as ``benchbench
 run -n 1`` does; the first process is the dearest, since it compiles. ``--every N`` takes each N-th
-case of each workload (at least one) and scales. The estimate counts the timed budget, the warm-up
-and the overhead of each contender, and a few seconds for one that compiles.
+case of each workload (at least one) and scales.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import resource
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from benchbench import supervise
-from benchbench.catalog import Catalog, Description, ask_unavailable
+from benchbench import machine, supervise
+from benchbench.catalog import Description
 from benchbench.cli.run import usual_settings
 from benchbench.contract import PlannedCase, Settings
 from benchbench.engines.local import LocalEngine
 from benchbench.plan import plan
-from benchbench.plugins import LoaderOptions, load
+from benchbench.plugins import LoaderOptions
 
 GOAL = 600.0
 """Seconds a process."""
-CONTENDER, COMPILED = 0.25, 4.0
-"""Seconds beyond budget and warm-up: building and checking; compiling a function."""
+DEAREST = 12
+"""Cases that the report names."""
 
 
 def settings_of(preset: str) -> Settings:
     """What ``benchbench run -p PRESET -n 1`` takes."""
     return replace(usual_settings(preset), processes=1)
-
-
-def estimate(case: PlannedCase, settings: Settings, catalog: Catalog) -> float:
-    """Seconds of a case, from how many contenders it has; those that cannot run cost nothing."""
-    found = catalog.implementations[case.case.workload]
-    able = [
-        name
-        for name in case.contenders
-        if ask_unavailable(found[name].unavailable, case.case.params) is None
-    ]
-    if case.baseline not in able:
-        return 0.0
-    compiled = sum(name.startswith("compiled") for name in able)
-    return settings.budget + len(able) * (settings.warmup + CONTENDER) + compiled * COMPILED
 
 
 def thinned(cases: Sequence[PlannedCase], every: int) -> list[tuple[PlannedCase, float]]:
@@ -83,39 +70,58 @@ def measure(
     return seconds, faults
 
 
+def report(
+    preset: str, chosen: Sequence[tuple[PlannedCase, float]], seconds: Mapping[str, float]
+) -> Iterator[str]:
+    """Lines: the machine, seconds of each kind and of all, and the dearest cases."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    found = {**machine.environment(), **machine.worker_environment()}
+    yield f"{now:%Y-%m-%d %H:%M} UTC, preset {preset}, one process, {resource_use()}"
+    yield f"cpu {found['cpu']}, usable_cores {found['usable_cores']}, torch {found['torch']}"
+    yield ""
+    kinds: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
+    for case, weight in chosen:
+        row = kinds[case.case.workload.split("/")[0]]
+        row[0] += weight
+        row[1] += weight * seconds.get(case.case.id, 0.0)
+    for kind, (count, spent) in sorted(kinds.items()):
+        yield f"{kind:<16} {count:5.0f} cases {spent:8.1f} s"
+    count, spent = (sum(column) for column in zip(*kinds.values(), strict=True))
+    yield f"{'all':<16} {count:5.0f} cases {spent:8.1f} s a process; the goal is {GOAL:.0f} s"
+    if len(seconds) < len(chosen):
+        yield f"{len(chosen) - len(seconds)} cases were not run"
+    yield ""
+    for case_id in sorted(seconds, key=lambda name: -seconds[name])[:DEAREST]:
+        yield f"{seconds[case_id]:8.2f} s  {case_id}"
+
+
+def resource_use() -> str:
+    """Processor seconds of the workers so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return f"{used.ru_utime + used.ru_stime:.0f} s of processors"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("patterns", nargs="*")
     parser.add_argument("--preset", default="standard")
     parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--estimate", action="store_true")
+    parser.add_argument("--write", type=Path, help="a copy of the report")
     arguments = parser.parse_args()
     options, engine = LoaderOptions(allowed=("benchbench",)), LocalEngine()
     settings = settings_of(arguments.preset)
     description = Description.from_json(supervise.describe(engine, options, settings))
     cases = plan(description, arguments.patterns, preset=arguments.preset)
     chosen = thinned(cases, max(1, arguments.every))
-    faults: list[str] = []
-    if arguments.estimate:
-        catalog = load(options).catalog
-        seconds = {c.case.id: estimate(c, settings, catalog) for c, _ in chosen}
-    else:
-        seconds, faults = measure([case for case, _ in chosen], settings, options, engine)
-    kinds: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
-    for case, weight in chosen:
-        row = kinds[case.case.workload.split("/")[0]]
-        row[0] += weight
-        row[1] += weight * seconds.get(case.case.id, 0.0)
-    if not arguments.estimate:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        print(f"workers used {used.ru_utime + used.ru_stime:.1f} s of processors for these cases")
-    for kind, (count, total) in sorted(kinds.items()):
-        print(f"{kind:<16} {count:5.0f} cases {total:8.1f} s")
-    total = sum(spent for _, spent in kinds.values())
-    print(f"{'all':<16} {len(cases):5d} cases {total:8.1f} s a process; the goal is {GOAL:.0f} s")
+    seconds, faults = measure([case for case, _ in chosen], settings, options, engine)
+    text = "\n".join(report(arguments.preset, chosen, seconds))
+    print(text)
     for fault in faults:
         print(fault)
-    return 1 if total > GOAL or faults else 0
+    if arguments.write is not None:
+        arguments.write.write_text(text + "\n")
+    total = sum(weight * seconds.get(case.case.id, 0.0) for case, weight in chosen)
+    return 1 if total > GOAL or faults or len(seconds) < len(chosen) else 0
 
 
 if __name__ == "__main__":

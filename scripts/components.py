@@ -128,11 +128,10 @@ LEFT_OUT = (
 
 
 PRESETS_SAID = (
-    "`standard` is cut to end within ten minutes a process on two cores. That is an estimate from "
-    "the number of cases, contenders and compilations (`python benchmarks/preset_time.py "
-    "--estimate` says 595 s); without `--estimate` the same command measures, by kind. "
-    "`benchbench run models/resnet18 -p "
-    "batches` sweeps the batch size. Contenders of optional libraries say what they need; a preset "
+    "`standard` is cut to end within ten minutes a process on two cores; "
+    "`benchmarks/results/preset_standard.txt` says by kind what it took, and `python "
+    "benchmarks/preset_time.py` measures it. `benchbench run models/resnet18 -p batches` "
+    "sweeps the batch size. Contenders of optional libraries say what they need; a preset "
     "that leaves one out takes it by name (`-c adan`).",
 )
 

@@ -192,6 +192,8 @@ def test_special_values(isa, name):
     x = torch.tensor([*SPECIAL, math.inf, -math.inf, math.nan])
     y = operator(name)(x)
     exact = ALONE[name](x.double())
+    if name == "gelu":
+        exact[-2] = 0.0  # the limit, where the product of -inf and 0 is nan
     torch.testing.assert_close(y[-3:].double(), exact[-3:], rtol=0, atol=0, equal_nan=True)
     # Below e^-88.7 the sigmoid is 0, as in torch: its reciprocal is beyond float32.
     torch.testing.assert_close(y[:-3].double(), exact[:-3], rtol=3e-6, atol=3e-37)

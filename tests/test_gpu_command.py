@@ -57,7 +57,7 @@ def run(folder, *, slow="@none", broken="@none", **environment):
     return done, (folder / "out" / "summary.txt").read_text(), calls.read_text()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
 def test_without_a_gpu_it_ends_with_one_line(tmp_path):
     done = subprocess.run(
         ["bash", str(SCRIPT), str(tmp_path / "out")],

@@ -8,7 +8,12 @@ import benchbench as bb
 from benchbench.catalog import ask_unavailable
 from benchbench.runner import Runner
 from benchbench.testing import BRIEF
-from benchbench_plugins import _activation_more as more, _functional as shared, activations
+from benchbench_plugins import (
+    _activation_more as more,
+    _activation_special as special,
+    _functional as shared,
+    activations,
+)
 
 WORKLOADS = {w.name: w for w in activations.benchbench_workloads()}
 CONTENDERS = list(activations.benchbench_implementations())
@@ -18,7 +23,7 @@ SHAPES = {
     "masked_softmax": (2, 3, 17, 21),
     **dict.fromkeys(("packed_swiglu", "packed_geglu", "packed_reglu"), (33, 130)),
 }
-NAMES = [*(task.name for task in more.MORE), *(special.name for special in more.SPECIAL)]
+NAMES = [*(task.name for task in more.MORE), *(one.name for one in special.SPECIAL)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,7 +72,7 @@ BAD = [
     ("hardshrink", lambda x: F.hardshrink(x, 0.51)),
     ("hardsigmoid", torch.sigmoid),
     ("hardtanh", torch.tanh),
-    ("masked_softmax", lambda x, mask, kept, additive: F.softmax(x * more.SCALE, -1)),
+    ("masked_softmax", lambda x, mask, kept, additive: F.softmax(x * special.SCALE, -1)),
     ("packed_swiglu", lambda x: F.silu(x.chunk(2, -1)[1]) * x.chunk(2, -1)[0]),
     ("packed_geglu", lambda x: F.gelu(x.chunk(2, -1)[0], approximate="tanh") * x.chunk(2, -1)[1]),
     ("packed_reglu", lambda x: F.relu(x)[..., : x.shape[-1] // 2]),
@@ -93,20 +98,20 @@ def test_every_workload_has_a_planted_fault():
 
 
 def test_the_mask_hides_later_keys_and_padding_but_never_all():
-    inputs = more.make_masked(point("masked_softmax"), 0)
+    inputs = special.make_masked(point("masked_softmax"), 0)
     assert inputs.mask.shape == (2, 1, 17, 21)
     assert not inputs.mask.all(-1).any()
     assert inputs.mask[0, 0, 0].sum() >= 16  # the first query sees the first five keys at most
     assert torch.equal(inputs.additive == 0, ~inputs.mask)
-    output = more.masked_softmax(*(inputs[name] for name in inputs.arguments))
+    output = special.masked_softmax(*(inputs[name] for name in inputs.arguments))
     assert (output[inputs.mask.expand_as(output)] == 0).all()
 
 
 def run_rrelu(function):
-    inputs = more.make_rrelu({"shape": (200, 100), "dtype": "float32", "device": "cpu"}, 3)
+    inputs = special.make_rrelu({"shape": (200, 100), "dtype": "float32", "device": "cpu"}, 3)
     torch.manual_seed(0)
     output = function(inputs.x)
-    return more.check_rrelu(bb.Evidence(output=output, inputs=inputs, params={}, calls=1))
+    return special.check_rrelu(bb.Evidence(output=output, inputs=inputs, params={}, calls=1))
 
 
 def test_rrelu_draws_uniform_slopes():

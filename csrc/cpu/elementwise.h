@@ -19,9 +19,10 @@
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
-// An activation, out of a kind of mathematics M (see Math): value(x); slope(x, value), its derivative, with the value at no extra cost; and
-// slope_from(kept), the derivative from what autograd keeps, which is the output where that is
-// enough (it is then needed by the next operator anyway), else the input.
+// An activation, out of a kind of mathematics M (see Math): value(x); slope(x, value), its derivative,
+// with the value at no extra cost; and slope_from(kept), the derivative from what autograd keeps,
+// which is the output where that is enough (it is then needed by the next operator anyway), else the
+// input.
 
 struct Relu {
   template <class V>
@@ -68,7 +69,7 @@ template <class M>
 struct Gelu {
   template <class V>
   static inline V value(V x) {
-    return x * M::normal(x);
+    return M::gelu(x);
   }
   template <class V>
   static inline V slope(V x, V& value_) {

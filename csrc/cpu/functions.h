@@ -192,6 +192,33 @@ static inline double normal_cdf(double x, double& gauss) {
   return 0.5 * std::erfc(-x * 0.70710678118654752440);
 }
 
+// x Phi(x) = max(x, 0) - |x| Phi(-|x|): on the right what is taken away is small, on the left it is
+// all there is, so both keep their precision.
+template <class V>
+static inline V gelu_of_upper(V x, V a, V upper) {
+  return maximum(splat<V>(0.0), x) - a * upper;  // a nan and -0 stay
+}
+#if BB_LANES == 16
+// Numbers so far out are few: what they cost is a branch.
+static inline F gaussian_linear(F x) {
+  const F a = minimum(splat<F>(14.5), absolute(x));
+  F upper = interval_normal_upper(a);
+  const __mmask16 far = _mm512_cmp_ps_mask(a, splat<F>(NORMAL_UPPER_LIMIT), _CMP_GE_OQ);
+  if (__builtin_expect(far != 0, 0))
+    upper = _mm512_mask_blend_ps(far, upper, exponential(a * a * -0.5f) * normal_tail(a));
+  return gelu_of_upper(x, a, upper);
+}
+#else
+static inline F gaussian_linear(F x) {
+  const F a = minimum(splat<F>(14.5), absolute(x));
+  return gelu_of_upper(x, a, exponential(a * a * -0.5f) * normal_tail(a));
+}
+#endif
+static inline double gaussian_linear(double x) {
+  double gauss;
+  return x * normal_cdf(x, gauss);
+}
+
 // What an activation is made of; see short_functions.h for the other kind.
 struct Full {
   template <class V>
@@ -211,9 +238,8 @@ struct Full {
     return tangent(x);
   }
   template <class V>
-  static inline V normal(V x) {
-    V gauss;
-    return normal_cdf(x, gauss);
+  static inline V gelu(V x) {
+    return gaussian_linear(x);
   }
 };
 

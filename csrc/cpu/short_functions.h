@@ -47,20 +47,19 @@ static inline F short_tangent(F x) {
 static inline F short_normal_tail(F a) { return normal_tail(a); }
 #endif
 
-static inline F short_normal_cdf(F x) {
+static inline F short_gaussian_linear(F x) {
   const F a = minimum(splat<F>(14.5), absolute(x));
-  const F tail = short_power_of_two(a * a * -0.72134752044448170f) * short_normal_tail(a);
-  return x < 0.0f ? tail : 1.0f - tail;
+  const F gauss = short_power_of_two(a * a * -0.72134752044448170f);
+  return gelu_of_upper(x, a, gauss * short_normal_tail(a));
 }
 
-// As Full.
 // As Full.
 struct Short {
   static inline F power_of_e(F x) { return short_power_of_two(x * 1.44269504088896341f); }  // x <= 0
   static inline F sigmoid(F x) { return short_logistic(x); }
   static inline F silu(F x) { return x * short_logistic(x); }
   static inline F tanh(F x) { return short_tangent(x); }
-  static inline F normal(F x) { return short_normal_cdf(x); }
+  static inline F gelu(F x) { return short_gaussian_linear(x); }
 };
 
 // The kind that elements of type T need.

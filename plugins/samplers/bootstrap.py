@@ -96,12 +96,12 @@ def workloads() -> Iterator[bb.Workload]:
         tolerance=None,
         axes={
             "rows": (100_000, 1_000_000),
-            "replicates": (50, 100),
+            "replicates": (50, 20, 100),
             "device": ("cpu", "cuda"),
         },
         presets={
             "quick": {},
-            "standard": {"rows": (1_000_000,), "replicates": (100,)},
+            "standard": {"rows": (1_000_000,), "replicates": (20,)},
             "gpu": on_gpu,
         },
         **common,

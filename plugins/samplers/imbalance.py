@@ -181,13 +181,13 @@ def workloads() -> Iterator[bb.Workload]:
         "reference": truth,
         "tolerance": None,
         "axes": {
-            "rows": (100_000, 1_000_000),
+            "rows": (100_000, 250_000, 1_000_000),
             "ratio": ((9, 1), (16, 3, 1)),
             "device": ("cpu", "cuda"),
         },
         "presets": {
             "quick": {},
-            "standard": {"rows": (1_000_000,), "ratio": ((9, 1), (16, 3, 1))},
+            "standard": {"rows": (250_000,), "ratio": ((9, 1), (16, 3, 1))},
             "gpu": {"rows": (8_000_000,), "ratio": ((9, 1), (16, 3, 1)), "device": ("cuda",)},
         },
     }
