@@ -207,7 +207,7 @@ def work_mse(params: bb.Params) -> bb.Work:
 @bb.hookimpl
 def benchbench_workloads() -> Iterator[bb.Workload]:
     """Cross-entropy, negative log-likelihood and mean squared error, means over rows."""
-    classes = ((4096, 1000), (1024, 50257), (65536, 10))
+    classes = ((4096, 1000), (256, 50257), (65536, 10), (1024, 50257))
     both = ("forward", "forward+backward")
     for name, make, baseline, work, shapes, quick, doc in (
         (
@@ -252,7 +252,8 @@ def benchbench_workloads() -> Iterator[bb.Workload]:
             },
             presets={
                 "quick": [{"direction": quick}] if quick else [],
-                "standard": {"shape": shapes, "direction": both},
+                "standard": {"shape": shapes[:3], "direction": both},
+                "full": {"shape": shapes, "direction": both},
                 "gpu": {
                     "shape": ((65536, 1000),) if name != MSE else ((16384, 4096),),
                     "direction": both,

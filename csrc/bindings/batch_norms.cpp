@@ -57,19 +57,23 @@ void pixel_statistics(Type type, const BatchNorm& k, const Layout& l, const Tens
     kernel(type, k.x, channels, first, last, c0, c1, means + chunk * channels,
            squares + chunk * channels);
   });
-  for (int64_t c = 0; c < channels; ++c) {
-    double count = 0, mean = 0, square = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const double n = static_cast<double>(l.count() * (chunk + 1) / chunks -
-                                           l.count() * chunk / chunks);
-      const double step = means[chunk * channels + c] - mean, all = count + n;
-      mean += step * (n / all);
-      square += squares[chunk * channels + c] + step * step * (count * n / all);
-      count = all;
+  std::fill_n(k.mean, channels, 0.0);
+  std::fill_n(k.variance, channels, 0.0);
+  double count = 0;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {  // all channels side by side: no chain of steps
+    const double n = static_cast<double>(l.count() * (chunk + 1) / chunks -
+                                         l.count() * chunk / chunks);
+    const double *other = means + chunk * channels, *spread = squares + chunk * channels;
+    const double share = n / (count + n), weight = count * share;
+    for (int64_t c = 0; c < channels; ++c) {
+      const double step = other[c] - k.mean[c];
+      k.mean[c] += step * share;
+      k.variance[c] += spread[c] + step * step * weight;
     }
-    k.mean[c] = mean;
-    k.variance[c] = square < 0 ? 0 : square / count;
+    count += n;
   }
+  for (int64_t c = 0; c < channels; ++c)
+    k.variance[c] = k.variance[c] < 0 ? 0 : k.variance[c] / count;
 }
 
 // Rows middle, scale, offset of y = (x - middle) scale + offset; see kernels.h.
@@ -104,6 +108,7 @@ void pixel_norm(Type type, const BatchNorm& k, const Layout& l, const Tensor& x,
     const Tensor coefficients =
         affine_rows<R>(rstd, k.mean, inverse, static_cast<const R*>(k.w),
                        static_cast<const R*>(k.b), l.channels);
+    kernels().pixel_order(type, raw(coefficients), 3, l.channels);
     at::parallel_for(0, l.count(), GRAIN / l.channels + 1, [&](int64_t begin, int64_t end) {
       kernels().pixel_apply(type, k, pointer(coefficients), begin, end);
     });
@@ -172,6 +177,7 @@ void pixel_norm_backward(Type type, const BatchNormBackward& k, const Layout& l,
     const R *inverse = static_cast<const R*>(k.rstd), *w = static_cast<const R*>(k.w);
     const Tensor forward =
         affine_rows<R>(rstd, k.mean, inverse, w, static_cast<const R*>(k.b), channels);
+    kernels().pixel_order(type, raw(forward), 3, channels);
     const Tensor sums = at::zeros_like(mean.expand({2, channels}), at::MemoryFormat::Contiguous);
     double *sum = doubles(sums), *product = sum + channels;
     if (k.training || k.sums) {
@@ -203,6 +209,7 @@ void pixel_norm_backward(Type type, const BatchNormBackward& k, const Layout& l,
         static_cast<R*>(k.db)[c] = static_cast<R>(sum[c]);
       }
     }
+    kernels().pixel_order(type, raw(gradient), 3, channels);
     at::parallel_for(0, l.count(), GRAIN / channels + 1, [&](int64_t begin, int64_t end) {
       kernels().pixel_gradient(type, k, pointer(forward), pointer(gradient), begin, end);
     });

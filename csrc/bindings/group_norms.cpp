@@ -88,6 +88,7 @@ void pixel_groups(Type type, const GroupNorm& k, const Grouped& l, const Tensor&
   }
   const Tensor rows = sample_rows<R>(l, rstd, k.mean, static_cast<const R*>(k.w),
                                      static_cast<const R*>(k.b));
+  kernels().pixel_order(type, raw(rows), 3 * l.batch, n);
   const R* coefficients = rows.const_data_ptr<R>();
   BatchNorm apply{};
   apply.channels = n;
@@ -144,6 +145,7 @@ void pixel_groups_backward(Type type, const GroupNormBackward& k, const Grouped&
   const int64_t chunks = chunks_of(l), n = l.channels, planes = l.planes();
   const R *inverse = rstd.const_data_ptr<R>(), *w = static_cast<const R*>(k.w);
   const Tensor forward = sample_rows<R>(l, rstd, k.mean, w, nullptr);
+  kernels().pixel_order(type, raw(forward), 3 * l.batch, n);
   const R* coefficients = forward.const_data_ptr<R>();
   const Tensor partial = at::empty({2, l.batch * chunks, n}, rstd.options().dtype(at::kDouble));
   double *sums = doubles(partial), *products = sums + l.batch * chunks * n;
@@ -185,6 +187,7 @@ void pixel_groups_backward(Type type, const GroupNormBackward& k, const Grouped&
       row[2 * n + c] = static_cast<R>(-scale * weighted[0] / count - curve * rest);
     }
   }
+  kernels().pixel_order(type, to, 3 * l.batch, n);
   for_pixels(l, chunks, [&](int64_t, int64_t sample, int64_t first, int64_t last) {
     kernels().pixel_gradient(type, pass, coefficients + sample * 3 * n, to + sample * 3 * n, first,
                              last);

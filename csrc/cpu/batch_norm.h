@@ -225,16 +225,20 @@ static inline Mask mask_of(const BatchNormBackward& k) {
   return !k.relu ? Mask::none : k.y ? Mask::from_y : Mask::from_x;
 }
 
-// g at one vector: dy where the ReLU let through and did not cut.
+// The gradient d where the ReLU let `before` through and did not cut it.
+template <Mask MASK, class V>
+static inline V passed(V d, [[maybe_unused]] V before, [[maybe_unused]] V most) {
+  if constexpr (MASK == Mask::none) return d;
+  const V uncut = before >= most ? V{} : d;
+  return before > V{} ? uncut : V{};
+}
+
+// The same at one vector, where `before` may be what was kept as y.
 template <Mask MASK, class T, class Tag>
 static inline typename Element<T>::V passed(const T* dy, const T* y, typename Element<T>::V before,
                                             typename Element<T>::V most, int64_t i, Tag tag) {
-  using V = typename Element<T>::V;
-  const V d = load(dy + i, tag);
-  if constexpr (MASK == Mask::none) return d;
   if constexpr (MASK == Mask::from_y) before = load(y + i, tag);
-  const V uncut = before >= most ? V{} : d;
-  return before > V{} ? uncut : V{};
+  return passed<MASK>(load(dy + i, tag), before, most);
 }
 
 // dx = a g + b (x - middle) + c.

@@ -215,6 +215,9 @@ struct Kernels {
   void (*plane_norm)(Type, const BatchNorm&, int64_t first, int64_t last);
   void (*plane_norm_backward)(Type, const BatchNormBackward&, int64_t first, int64_t last);
 
+  // Puts `rows` rows of coefficients, a float for each channel, into the order in which the passes
+  // below read them; float64's and float32's stay as they are.
+  void (*pixel_order)(Type, void* coefficients, int64_t rows, int64_t channels);
   // Batch norm of pixels, in phases with a reduction over rows between them. Moments of channels
   // [c0, c1) over rows [first, last): the mean, and the sum of squared deviations from it.
   void (*pixel_moments)(Type, const void* x, int64_t channels, int64_t first, int64_t last,

@@ -40,22 +40,42 @@ struct Count {
   static constexpr int value = N;
 };
 
-// Two sums for each of up to COLUMNS channels.
+// Which of `wide` channels stands at `place` in the order of pairs.
+template <class T>
+static inline int64_t channel_at(int64_t place, int64_t wide) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    const int64_t in = place % (2 * LANES), begin = place - in;
+    if (begin + 2 * LANES <= wide) return begin + (in < LANES ? 2 * in : 2 * (in - LANES) + 1);
+  }
+  return place;
+}
+
+// Two sums for each of up to COLUMNS channels, in the order of pairs.
 template <class T>
 struct ColumnSums {
   using V = typename Element<T>::V;
   alignas(64) double total[2][COLUMNS] = {};
 
-  // term(row, channel, tag, first, second) adds the terms of one vector of one row.
+  template <class Sum>
+  inline void join(int which, int64_t c, Sum v) {
+    if constexpr (requires { v.second; }) {
+      add_lanes(total[which] + c, v.first);
+      add_lanes(total[which] + c + LANES, v.second);
+    } else {
+      add_lanes(total[which] + c, v);
+    }
+  }
+
+  // term(row, channel, tag, first, second) adds the terms of one vector (or pair) of one row.
   template <class Term>
   inline void add(int64_t first, int64_t last, int64_t channels, Term term) {
     int64_t row = first;
     const auto group = [&](auto rows) {
-      for_vectors<T>(channels, [&](int64_t c, auto tag) {
-        V one = V{}, two = V{};
+      for_pairs<T>(channels, [&](int64_t c, auto tag) {
+        decltype(load(static_cast<const T*>(nullptr), tag)) one{}, two{};
         for (int k = 0; k < decltype(rows)::value; ++k) term(row + k, c, tag, one, two);
-        add_lanes(total[0] + c, one);
-        add_lanes(total[1] + c, two);
+        join(0, c, one);
+        join(1, c, two);
       });
     };
     for (; row + SUMMED <= last; row += SUMMED) group(Count<SUMMED>{});
@@ -68,46 +88,58 @@ static void pixel_moments(const T* x, int64_t channels, int64_t first, int64_t l
                           int64_t c1, double* mean, double* squares) {
   using V = typename Element<T>::V;
   using R = typename Element<T>::Sum;
-  const double n = static_cast<double>(last - first);
+  const double n = static_cast<double>(last - first), inverse = 1 / n;
   const int64_t head = last - first < HEAD ? last - first : HEAD;
+  const V share = splat<V>(1.0 / static_cast<double>(head));
   for (; c0 < c1; c0 += COLUMNS) {
     const int64_t wide = c1 - c0 < COLUMNS ? c1 - c0 : COLUMNS;
     const T* from = x + c0;
     alignas(64) R pivot[COLUMNS];
-    for_vectors<T>(wide, [&](int64_t c, auto tag) {
-      V sum = V{};
-      for (int64_t row = first; row < first + head; ++row)
-        sum += load(from + row * channels + c, tag);
-      store(pivot + c, sum * splat<V>(1.0 / static_cast<double>(head)), tag);
+    for_pairs<T>(wide, [&](int64_t c, auto tag) {
+      auto sum = load(from + first * channels + c, tag);
+      for (int64_t row = first + 1; row < first + head; ++row)
+        sum = map([](V s, V v) { return s + v; }, sum, load(from + row * channels + c, tag));
+      store_plain(pivot + c, map([=](V s) { return s * share; }, sum), tag);
     });
     ColumnSums<T> sums;
-    sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, V& one, V& two) {
+    sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, auto& one, auto& two) {
       const T* p = from + row * channels + c;
       fetch(p + SUMMED * channels);
-      const V d = load(p, tag) - load(pivot + c, tag);
-      one += d;
-      two += d * d;
+      const auto less = [](V v, V w) { return v - w; };
+      const auto d = map(less, load(p, tag), load_plain<T>(pivot + c, tag));
+      one = map([](V s, V v) { return s + v; }, one, d);
+      two = map([](V s, V v) { return s + v * v; }, two, d);
     });
-    for (int64_t c = 0; c < wide; ++c) {
-      const double rest = sums.total[0][c] / n;
-      mean[c0 + c] = pivot[c] + rest;
-      squares[c0 + c] = sums.total[1][c] - sums.total[0][c] * rest;
+    for (int64_t place = 0; place < wide; ++place) {
+      const double rest = sums.total[0][place] * inverse;
+      const int64_t c = c0 + channel_at<T>(place, wide);
+      mean[c] = pivot[place] + rest;
+      squares[c] = sums.total[1][place] - sums.total[0][place] * rest;
     }
   }
 }
 
-// Calls body(row, ahead) for rows [first, last) of n elements, stretch by stretch from the end; `ahead`
-// elements further is what will be needed soon.
+constexpr auto AFFINE = [](auto x, auto middle, auto scale, auto offset) {
+  return affine(x, middle, scale, offset);
+};
+
+// Calls body(begin, end) for rows [first, last) of n elements, stretch by stretch from the end.
 template <class T, class Body>
 static inline void stretches_of_rows(int64_t first, int64_t last, int64_t n, Body body) {
   const int64_t bytes = n * int64_t(sizeof(T));
   const int64_t rows = bytes < STRETCH ? STRETCH / bytes : 1;
-  const int64_t near = bytes < LEAD ? LEAD / bytes : 1;
-  for (int64_t end = last; end > first; end -= rows) {
-    const int64_t begin = end - rows > first ? end - rows : first;
-    for (int64_t row = begin; row < end; ++row)
-      body(row, (row + near < end ? near : near - 2 * rows) * n);
-  }
+  for (int64_t end = last; end > first; end -= rows)
+    body(end - rows > first ? end - rows : first, end);
+}
+
+// Asks for the first lines of a stretch; fetch_on() then stays so far ahead.
+template <class T>
+static inline void fetch_first(const T* p) {
+  for (int64_t line = 0; line < LEAD; line += 64) fetch(reinterpret_cast<const char*>(p) + line);
+}
+template <class T>
+static inline void fetch_on(const T* p) {
+  fetch(reinterpret_cast<const char*>(p) + LEAD);
 }
 
 template <class T, bool STREAM, bool RESIDUAL, bool RELU>
@@ -117,18 +149,22 @@ static void pixel_apply(const BatchNorm& k, const typename Element<T>::Sum* coef
   const int64_t n = k.channels;
   const auto *m = coefficients, *a = coefficients + n, *b = coefficients + 2 * n;
   const V most = splat<V>(k.most);
-  stretches_of_rows<T>(first, last, n, [&](int64_t row, int64_t ahead) {
-    const T *x = static_cast<const T*>(k.x) + row * n,
-            *r = RESIDUAL ? static_cast<const T*>(k.residual) + row * n : nullptr;
-    T* y = static_cast<T*>(k.y) + row * n;
-    for_vectors<T>(n, [=](int64_t i, auto tag) {
-      fetch(x + i + ahead);
-      if constexpr (RESIDUAL) fetch(r + i + ahead);
-      V v = affine(load(x + i, tag), load(m + i, tag), load(a + i, tag), load(b + i, tag));
-      if constexpr (RESIDUAL) v += load(r + i, tag);
-      if constexpr (RELU) v = relu_cut(v, most);
-      put<STREAM>(y + i, v, tag);
-    });
+  stretches_of_rows<T>(first, last, n, [&](int64_t begin, int64_t end) {
+    const T *x = static_cast<const T*>(k.x) + begin * n,
+            *r = RESIDUAL ? static_cast<const T*>(k.residual) + begin * n : nullptr;
+    T* y = static_cast<T*>(k.y) + begin * n;
+    fetch_first(x);
+    if constexpr (RESIDUAL) fetch_first(r);
+    for (int64_t row = begin; row < end; ++row, x += n, y += n, r += RESIDUAL ? n : 0)
+      for_pairs<T>(n, [=](int64_t i, auto tag) {
+        fetch_on(x + i);
+        if constexpr (RESIDUAL) fetch_on(r + i);
+        auto v = map(AFFINE, load(x + i, tag), load_plain<T>(m + i, tag),
+                     load_plain<T>(a + i, tag), load_plain<T>(b + i, tag));
+        if constexpr (RESIDUAL) v = map([](V v, V w) { return v + w; }, v, load(r + i, tag));
+        if constexpr (RELU) v = map([=](V v) { return relu_cut(v, most); }, v);
+        put<STREAM>(y + i, v, tag);
+      });
   });
 }
 
@@ -145,22 +181,25 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
             *y = MASK == Mask::from_y ? static_cast<const T*>(k.y) + c0 : nullptr;
     const auto *m = coefficients + c0, *a = m + n, *b = a + n;
     ColumnSums<T> sums;
-    sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, V& one, V& two) {
+    sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, auto& one, auto& two) {
       const int64_t at = row * n + c, next = at + SUMMED * n;
       fetch(x + next);
       fetch(dy + next);
       if constexpr (MASK == Mask::from_y) fetch(y + next);
-      const V value = load(x + at, tag), middle = load(m + c, tag);
-      V before = V{};
+      const auto value = load(x + at, tag), middle = load_plain<T>(m + c, tag);
+      auto before = value;
       if constexpr (MASK == Mask::from_x)
-        before = affine(value, middle, load(a + c, tag), load(b + c, tag));
-      const V g = passed<MASK>(dy, y, before, most, at, tag);
-      one += g;
-      two += g * (value - middle);
+        before = map(AFFINE, value, middle, load_plain<T>(a + c, tag), load_plain<T>(b + c, tag));
+      if constexpr (MASK == Mask::from_y) before = load(y + at, tag);
+      const auto through = [=](V d, V w) { return passed<MASK>(d, w, most); };
+      const auto g = map(through, load(dy + at, tag), before);
+      one = map([](V s, V v) { return s + v; }, one, g);
+      two = map([](V s, V v, V w, V u) { return s + v * (w - u); }, two, g, value, middle);
     });
-    for (int64_t c = 0; c < wide; ++c) {
-      sum[c0 + c] = sums.total[0][c];
-      product[c0 + c] = sums.total[1][c];
+    for (int64_t place = 0; place < wide; ++place) {
+      const int64_t c = c0 + channel_at<T>(place, wide);
+      sum[c] = sums.total[0][place];
+      product[c] = sums.total[1][place];
     }
   }
 }
@@ -173,25 +212,49 @@ static void pixel_gradient(const BatchNormBackward& k, const typename Element<T>
   const auto *m = forward, *scale = forward + n, *offset = forward + 2 * n;
   const auto *a = gradient, *b = gradient + n, *c = gradient + 2 * n;
   const V most = splat<V>(k.most);
-  stretches_of_rows<T>(first, last, n, [&](int64_t row, int64_t ahead) {
-    const T *dy = static_cast<const T*>(k.dy) + row * n, *x = static_cast<const T*>(k.x) + row * n,
-            *y = MASK == Mask::from_y ? static_cast<const T*>(k.y) + row * n : nullptr;
-    T *dx = static_cast<T*>(k.dx) + row * n,
-      *dr = k.dresidual ? static_cast<T*>(k.dresidual) + row * n : nullptr;
-    for_vectors<T>(n, [=](int64_t i, auto tag) {
-      fetch(x + i + ahead);
-      fetch(dy + i + ahead);
-      if constexpr (MASK == Mask::from_y) fetch(y + i + ahead);
-      const V value = load(x + i, tag), middle = load(m + i, tag);
-      V before = V{};
-      if constexpr (MASK == Mask::from_x)
-        before = affine(value, middle, load(scale + i, tag), load(offset + i, tag));
-      const V g = passed<MASK>(dy, y, before, most, i, tag);
-      const V rest = load(b + i, tag) * (value - middle) + load(c + i, tag);
-      put<STREAM>(dx + i, load(a + i, tag) * g + rest, tag);
-      if (dr) put<STREAM>(dr + i, g, tag);
-    });
+  stretches_of_rows<T>(first, last, n, [&](int64_t begin, int64_t end) {
+    constexpr bool KEPT = MASK == Mask::from_y;
+    const int64_t at = begin * n;
+    const T *dy = static_cast<const T*>(k.dy) + at, *x = static_cast<const T*>(k.x) + at,
+            *y = KEPT ? static_cast<const T*>(k.y) + at : nullptr;
+    T *dx = static_cast<T*>(k.dx) + at, *dr = k.dresidual ? static_cast<T*>(k.dresidual) + at : nullptr;
+    fetch_first(x);
+    fetch_first(dy);
+    if constexpr (KEPT) fetch_first(y);
+    for (int64_t row = begin; row < end; ++row) {
+      for_pairs<T>(n, [=](int64_t i, auto tag) {
+        fetch_on(x + i);
+        fetch_on(dy + i);
+        if constexpr (KEPT) fetch_on(y + i);
+        const auto value = load(x + i, tag), middle = load_plain<T>(m + i, tag);
+        auto before = value;
+        if constexpr (MASK == Mask::from_x)
+          before = map(AFFINE, value, middle, load_plain<T>(scale + i, tag),
+                       load_plain<T>(offset + i, tag));
+        if constexpr (KEPT) before = load(y + i, tag);
+        const auto through = [=](V d, V w) { return passed<MASK>(d, w, most); };
+        const auto g = map(through, load(dy + i, tag), before);
+        const auto rest = map([](V v, V u, V b, V c) { return b * (v - u) + c; }, value, middle,
+                              load_plain<T>(b + i, tag), load_plain<T>(c + i, tag));
+        const auto slope = [](V a, V g, V rest) { return a * g + rest; };
+        put<STREAM>(dx + i, map(slope, load_plain<T>(a + i, tag), g, rest), tag);
+        if (dr) put<STREAM>(dr + i, g, tag);
+      });
+      x += n, dy += n, dx += n;
+      if constexpr (KEPT) y += n;
+      if (dr) dr += n;
+    }
   });
+}
+
+// Rows of coefficients, one a channel, into the order in which all passes but the first read them.
+static void pixel_order_entry(Type type, void* coefficients, int64_t rows, int64_t channels) {
+  if (type != Type::bf16) return;
+  float* row = static_cast<float*>(coefficients);
+  for (int64_t k = 0; k < rows; ++k, row += channels)
+    for_pairs<bf16>(channels, [=](int64_t c, auto tag) {
+      store_plain(row + c, load_as<bf16>(row + c, tag), tag);
+    });
 }
 
 static void pixel_moments_entry(Type type, const void* x, int64_t channels, int64_t first,

@@ -39,6 +39,7 @@ const Kernels table = {
     row_norm_backward_entry,
     plane_norm_entry,
     plane_norm_backward_entry,
+    pixel_order_entry,
     pixel_moments_entry,
     pixel_apply_entry,
     pixel_sums_entry,

@@ -111,10 +111,10 @@ def workloads() -> Iterator[bb.Workload]:
         work=lambda params: bb.Work(
             bytes=8.0 * int(params["rows"]), items=float(int(params["rows"])), item="draw"
         ),
-        axes={"rows": (100_000, 1_000_000, 10_000_000), "device": ("cpu", "cuda")},
+        axes={"rows": (250_000, 1_000_000, 10_000_000), "device": ("cpu", "cuda")},
         presets={
             "quick": [],
-            "standard": {"rows": (1_000_000,)},
+            "standard": {},
             "full": {"rows": (1_000_000, 10_000_000)},
             "gpu": {"rows": (40_000_000,), "device": ("cuda",)},
         },
@@ -131,14 +131,14 @@ def workloads() -> Iterator[bb.Workload]:
         metrics=metrics,
         work=_weighted_work,
         axes={
-            "categories": (50_000, 1_000_000, 2**24),
+            "categories": (50_000, 250_000, 1_000_000, 2**24),
             "tables": ("each-call", "once"),
             "dtype": ("float64", "float32"),
             "device": ("cpu", "cuda"),
         },
         presets={
             "quick": {},
-            "standard": {"categories": (1_000_000,), "tables": ("each-call", "once")},
+            "standard": {"categories": (250_000,), "tables": ("each-call", "once")},
             "gpu": {"categories": (2**24,), "tables": ("each-call", "once"), "device": ("cuda",)},
         },
     )

@@ -275,7 +275,7 @@ def workloads() -> Iterator[bb.Workload]:
         (
             PERMUTATION,
             "n rows in random order.",
-            {"rows": (1_000_000, 50_000)},
+            {"rows": (250_000, 1_000_000, 50_000)},
             {},
             check_permutation,
             8.0,
@@ -283,7 +283,7 @@ def workloads() -> Iterator[bb.Workload]:
         (
             SUBSET,
             "k of n different rows, all subsets alike: m-out-of-n, in any order.",
-            {"rows": (1_000_000, 50_000), "fraction": (0.8, 0.01)},
+            {"rows": (250_000, 1_000_000, 50_000), "fraction": (0.8, 0.01)},
             {"fraction": (0.8, 0.01)},
             check_subset,
             8.0,
