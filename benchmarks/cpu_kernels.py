@@ -12,8 +12,9 @@ speed-up over eager and over torch.compile, its largest error beside eager's, an
 of ``kernel_goals.py`` is met. Sizes: ``beyond`` the last-level cache, in ``cache`` (about 1 MiB),
 and ``calls`` of 16 to 4096 elements, where the way to the kernel counts. A row that misses its goal
 says what was measured of the reasons: page faults and system time of its calls, and the share of a
-call that an empty one takes. A peer whose answer is rejected as wrong has no speed to reach. Each row costs about a second for each process and contender, and as
-much again where torch.compile has to compile first.
+call that an empty one takes. A peer whose answer is rejected as wrong has no speed to reach. Each
+row costs about a second for each process and contender, and as much again where torch.compile has
+to compile first.
 """
 
 from __future__ import annotations

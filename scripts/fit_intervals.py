@@ -5,10 +5,11 @@
 
 A table covers 0 <= x < ``limit``. The interval of x is read from the upper bits of u = 1 + x scale,
 which runs from 1 to 16: four binades of eight intervals each, as wide as the functions allow, which
-are steep near 0 and flat far out. Where a function falls ever faster intervals are ``even``: x scale
-rounded to an integer, and the polynomial is in what the rounding left. Coefficients are weighted least squares, iterated towards the
-least largest error (Lawson's algorithm), and rounded to float one after the other, each fit of the
-rest knowing what the rounding before it left. Needs numpy and mpmath, which torch brings along.
+are steep near 0 and flat far out. Where a function falls ever faster, intervals are ``even``: x
+scale is rounded to an integer, and the polynomial is in what the rounding left. Coefficients are
+weighted least squares, iterated towards the least largest error (Lawson's algorithm), and rounded
+to float one after the other, each fit of the rest knowing what the rounding before it left. Needs
+numpy and mpmath, which torch brings along.
 """
 
 from __future__ import annotations
