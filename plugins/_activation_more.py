@@ -60,8 +60,9 @@ def rrelu_as_leaky(x: Tensor) -> Tensor:
 
 
 def celu_by_hand(x: Tensor) -> Tensor:
-    """max(x, 0) + min(0, 2 expm1(x / 2)), five operators."""
-    return x.clamp(min=0) + (2 * torch.expm1(x / 2)).clamp(max=0)
+    """max(x, 0) + 2 expm1(min(x, 0) / 2), six operators."""
+    # Two clamps would both pass the gradient where x is exactly 0.
+    return F.relu(x) + 2 * torch.expm1(x.clamp(max=0) / 2)
 
 
 def softmax2d_channels_last(x: Tensor) -> Tensor:

@@ -120,10 +120,11 @@ inline const void* pointer(const OptionalTensor& x) {
 constexpr int64_t GRAIN = 16384;
 
 // How many chunks of rows a reduction over rows has: by size alone, never by the number of threads,
-// so that sums are the same with any.
+// so that sums are the same with any. A chunk is summed row by row in float: the shorter, the less is
+// rounded off.
 inline int64_t row_chunks(int64_t rows) {
-  const int64_t chunks = rows / 64;
-  return chunks < 1 ? 1 : (chunks > 64 ? 64 : chunks);
+  const int64_t chunks = rows / 16;
+  return chunks < 1 ? 1 : (chunks > 512 ? 512 : chunks);
 }
 
 // f(chunk, first row, last row), in parallel.

@@ -8,8 +8,9 @@
 // group, in L1. Apply and gradient walk stretches of rows, the last one first, with their coefficients in
 // L1: what the first phase read last is still in the last-level cache. Within a stretch rows come
 // forwards: backwards, the processor fetches lines that nobody wants (2 to 3 times slower). All ask for
-// the lines that they reach soon, across the ends of pages and stretches, where the processor's own
-// prefetching begins anew. The pivot of the moments is the mean of the call's first rows.
+// the lines that they reach soon, since at the end of each page the processor's own prefetching begins
+// anew: so far ahead that the distance is part of the instruction and takes no register, of which these
+// loops have none to spare. The pivot of the moments is the mean of the call's first rows.
 //
 // Bytes: 3n forward and 5n backward where the tensor is beyond the last-level cache, 2n and 3n within.
 #pragma once
