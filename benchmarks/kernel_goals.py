@@ -8,7 +8,7 @@ most 1.15 times the goal's multiple of the floor, speed-ups at least 0.85 times 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SLACK = 0.15
 
@@ -75,6 +75,23 @@ Key = tuple[str, str, str, str]
 size class (``beyond``, ``cache``), dtype."""
 
 F32, BF16 = "float32", "bfloat16"
+EXPONENTIAL = {
+    *("sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "softplus", "log_sigmoid", "elu", "selu"),
+    *("mish", "bias_gelu", "bias_gelu_tanh", "bias_silu", "swiglu", "geglu", "softmax"),
+    "log_softmax",
+}
+"""Ops that compute an exponential or the like."""
+AVX2_TIMES = 1.6
+"""What these may take of the goal's multiple of the floor in registers of half the width."""
+
+
+def of(key: Key, instruction_set: str = "avx512") -> Goal | None:
+    """The goal on an instruction set, or None."""
+    found = GOALS.get(key)
+    wide = instruction_set != "avx2" or key[0].split()[0] not in EXPONENTIAL
+    if found is None or found.floor is None or wide:
+        return found
+    return replace(found, floor=found.floor * AVX2_TIMES)
 
 
 def _rows(

@@ -88,6 +88,46 @@ def test_what_was_not_measured_does_not_meet_a_goal():
     assert line.met is False
 
 
+def test_a_peer_that_is_wrong_has_no_speed_to_reach():
+    rows = [r for r in tanh_run(FACTORS).results if r.contender != "compiled"]
+
+    def with_compiled(status):
+        lost = [
+            result(
+                "compiled",
+                process,
+                workload="activations/tanh",
+                params=rows[0].params,
+                status=status,
+                reason="error 1e-3",
+            )
+            for process in range(6)
+        ]
+        found = run([*rows, *lost], settings=to_json(Settings(threads=2)))
+        return only(cpu_kernels.lines(found, ELEMENTWISE))
+
+    wrong, failed = with_compiled("wrong"), with_compiled("failed")
+    assert (wrong.met, failed.met) == (True, False)
+    assert wrong.why == "compiled is wrong: error 1e-3"
+    assert failed.why.startswith("compiled is failed: error 1e-3")
+
+
+def test_avx2_has_an_allowance_for_exponentials():
+    tanh, norm = (
+        ("tanh", "forward", "beyond", "float32"),
+        ("layer_norm", "forward", "beyond", "float32"),
+    )
+    assert kernel_goals.of(tanh, "avx2").floor == pytest.approx(1.6 * 1.1)
+    assert kernel_goals.of(tanh, "avx2").eager == kernel_goals.of(tanh).eager == 8
+    assert kernel_goals.of(norm, "avx2") == kernel_goals.of(norm) == kernel_goals.GOALS[norm]
+    assert kernel_goals.of(("relu", "forward", "beyond", "float32"), "avx2") is None
+    slow = tanh_run({**FACTORS, "roof:copy": 0.6})
+    halves = [only(cpu_kernels.lines(slow, ELEMENTWISE, isa)).met for isa in ("avx512", "avx2")]
+    assert halves == [False, True]
+    listed = {task for family in cpu_kernels.FAMILIES for task in family.tasks}
+    assert not kernel_goals.EXPONENTIAL - listed
+
+
 def test_small_calls_show_what_the_dispatcher_costs():
     factors = {"eager": 1.1, "compiled": 9.0, "fused": 1.0, "fused-direct": 0.5}
     found = list(
