@@ -354,7 +354,7 @@ def _reasons(row: Row, empty: float) -> list[str]:
     return [*found, *row.notes]
 
 
-def heading(seconds: float) -> list[str]:
+def heading(seconds: float, processes: int) -> list[str]:
     """What machine this is of, for the head of the recorded table."""
     facts = machine.environment()
     built = native.load().build_info()
@@ -362,7 +362,8 @@ def heading(seconds: float) -> list[str]:
         name: facts[name] for name in ("cpu", "usable_cores", "memory", "load") if name in facts
     }
     return [
-        f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, {seconds:.0f} s",
+        f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, {seconds:.0f} s, "
+        f"{processes} processes for each case",
         ", ".join(f"{name} {value}" for name, value in shown.items()),
         f"torch {built['torch']}, {built['compiler']}, kernels for {built['instruction_set']}",
         "Floor: a copy of the compulsory bytes in the same blocks. Speed-ups: above 1 is faster. "
@@ -423,7 +424,7 @@ def main() -> None:
     print(summary)
     if asked.write is None:
         return
-    head = heading(time.monotonic() - started)
+    head = heading(time.monotonic() - started, asked.processes)
     if asked.write.suffix == ".json":
         content = {"machine": head[:3], "lines": [asdict(line) for line in table]}
         asked.write.write_text(json.dumps(content, indent=1) + "\n")

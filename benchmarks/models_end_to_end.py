@@ -185,7 +185,7 @@ def main() -> None:
         print(line.text())
     if asked.write is None:
         return
-    head = heading(time.monotonic() - started)[:3]
+    head = heading(time.monotonic() - started, asked.processes)[:3]
     if asked.write.suffix == ".json":
         content = {"machine": head, "lines": [asdict(line) for line in table]}
         asked.write.write_text(json.dumps(content, indent=1) + "\n")

@@ -141,28 +141,43 @@ def test_isolated_wheel_is_pure_and_complete(environment, source, tmp_path):
     assert Path(library).is_relative_to(environment.cache)
 
 
+def reduce_to_one_unit(source: Path) -> None:
+    """A library of one small unit: the kernels, which take minutes, go the same way."""
+    for folder in ("cpu", "cuda", "bindings"):
+        shutil.rmtree(source / "csrc" / folder)
+    (source / "csrc" / "bindings").mkdir()
+    (source / "csrc" / "bindings" / "module.cpp").write_text(
+        "#include <pybind11/pybind11.h>\n"
+        'PYBIND11_MODULE(BENCHBENCH_MODULE, m) { m.attr("answer") = 42; }\n'
+    )
+
+
+ANSWER = "from benchbench import native; print(native.prebuilt(), native.load().answer)"
+
+
 def test_without_isolation_the_library_is_in_the_wheel(environment, source):
-    # Without CUDA, whose units take minutes more and go the same way.
-    environment.pip("install", "--no-build-isolation", str(source), BENCHBENCH_CUDA="0")
+    reduce_to_one_unit(source)
+    environment.pip("install", "--no-build-isolation", str(source))
     installed = environment.site / "benchbench" / "_native.so"
     assert installed.is_file()
     stamp = installed.with_suffix(".json")
     import torch
 
     assert json.loads(stamp.read_text())["torch"] == torch.__version__
-    only = {"BENCHBENCH_BUILD": "0", "BENCHBENCH_CUDA": "0"}
-    library, _ = json.loads(environment.succeed("python", "-c", KERNEL, **only))
-    assert Path(library) == installed
+    printed = environment.succeed("python", "-c", ANSWER, BENCHBENCH_BUILD="0")
+    assert printed.split() == [str(installed), "42"]
 
     # Another torch than the one it was compiled for: it must not be loaded.
     facts = json.loads(stamp.read_text())
     stamp.write_text(json.dumps({**facts, "torch": "2.11.0", "fits": "0" * 24}))
-    code = "import logging; logging.basicConfig(level='INFO')\n" + KERNEL
-    done = environment.run("python", "-c", code)
+    code = "import logging; logging.basicConfig(level='INFO'); from benchbench import native\n"
+    code += "print(native.load().answer, native.prebuilt())"
+    cache = environment.root / "own-cache"
+    done = environment.run("python", "-c", code, BENCHBENCH_CACHE=str(cache))
     assert done.returncode == 0, done.stderr
     assert f"built for torch 2.11.0, this is {torch.__version__}" in done.stderr
-    library, _ = json.loads(done.stdout)
-    assert Path(library).is_relative_to(environment.cache)
+    answer, library = done.stdout.split()
+    assert answer == "42" and Path(library).is_relative_to(cache)
 
 
 def test_editable_sees_the_tree(environment, source):
@@ -182,17 +197,9 @@ def test_editable_sees_the_tree(environment, source):
 
 
 def test_editable_without_isolation_compiles_into_the_tree(environment, source):
-    # A library of one small unit instead of the kernels, which another test compiles.
-    for folder in ("cpu", "cuda", "bindings"):
-        shutil.rmtree(source / "csrc" / folder)
-    (source / "csrc" / "bindings").mkdir()
-    (source / "csrc" / "bindings" / "module.cpp").write_text(
-        "#include <pybind11/pybind11.h>\n"
-        'PYBIND11_MODULE(BENCHBENCH_MODULE, m) { m.attr("answer") = 42; }\n'
-    )
+    reduce_to_one_unit(source)
     environment.pip("install", "--no-build-isolation", "--editable", str(source))
-    code = "from benchbench import native; print(native.prebuilt(), native.load().answer)"
-    printed = environment.succeed("python", "-c", code, BENCHBENCH_BUILD="0")
+    printed = environment.succeed("python", "-c", ANSWER, BENCHBENCH_BUILD="0")
     assert printed.split() == [str(source / "benchbench" / "_native.so"), "42"]
     # A changed source makes it stale at once.
     with (source / "csrc" / "bindings" / "module.cpp").open("a") as file:
