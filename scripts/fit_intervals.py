@@ -5,11 +5,9 @@
 
 A table covers 0 <= x < ``limit``. The interval of x is read from the upper bits of u = 1 + x scale,
 which runs from 1 to 16: four binades of eight intervals each, as wide as the functions allow, which
-are steep near 0 and flat far out. Where a function falls ever faster, intervals are ``even``: x
-scale is rounded to an integer, and the polynomial is in what the rounding left. Coefficients are
-weighted least squares, iterated towards the least largest error (Lawson's algorithm), and rounded
-to float one after the other, each fit of the rest knowing what the rounding before it left. Needs
-numpy and mpmath, which torch brings along.
+are steep near 0 and flat far out. Coefficients are weighted least squares, iterated towards the
+least largest error (Lawson's algorithm), and rounded to float one after the other, each fit of the
+rest knowing what the rounding before it left. Needs numpy and mpmath, which torch brings along.
 """
 
 from __future__ import annotations
@@ -35,24 +33,21 @@ class Table:
     says: str
     function: Callable[[mpmath.mpf], mpmath.mpf]
     centred: bool
-    """Whether the middle of the interval is in the table, or the polynomial around 0 throughout."""
+    """Whether the polynomial is around a middle of the interval, or around 0 throughout."""
     exact: bool = False
     """For tanh: the middle is a place where value and slope are floats almost exactly (Gal,
     Computing Elementary Functions: A New Approach for Achieving High Accuracy and Good
     Performance, 1986), so that a sum of these two terms can be kept without a rounding error."""
-    even: bool = False
     limit: float
     degree: int
 
     @property
     def scale(self) -> np.float32:
-        """u never reaches 16, nor the integer 32."""
-        return np.float32((31.5 if self.even else 15) / self.limit * (1 - 2e-7))
+        """u never reaches 16."""
+        return np.float32(15 / self.limit * (1 - 2e-7))
 
     def edges(self) -> list[float]:
         """Where the intervals begin, and where the last one ends."""
-        if self.even:
-            return [max(0.0, k - 0.5) / float(self.scale) for k in range(33)]
         steps = [2.0 ** (k // 8) * (1 + k % 8 / 8) for k in range(33)]
         return [(u - 1) / float(self.scale) for u in steps]
 
@@ -82,8 +77,6 @@ def least(basis: Array, target: Array, weight: Array) -> Array:
 def middle(table: Table, low: float, high: float) -> tuple[float, list[float]]:
     """The middle of an interval, and the coefficients that are fixed by it."""
     centre = np.float32((low + high) / 2)
-    if table.even:
-        return round(float(centre) * float(table.scale)) / float(table.scale), []
     if not table.exact:
         return float(centre) if table.centred else 0.0, []
     if low == 0:  # an odd function of slope 1
@@ -112,11 +105,10 @@ def fit(table: Table) -> tuple[list[list[float]], list[float]]:
         margin = 1e-6 * (high - low) + 1e-6  # u is rounded
         nodes = np.cos(np.linspace(0, np.pi, 400)) * ((high - low) / 2 + margin)
         x = np.maximum((low + high) / 2 + nodes, 1e-5 * high)
-        stretch = float(table.scale) if table.even else 1.0
-        t = (x - centre) * stretch
+        t = x - centre
         exact = [table.function(mpmath.mpf(v)) for v in x]
         weight = 1 / step(np.array([float(v) for v in exact]))
-        around = [(mpmath.mpf(v) - mpmath.mpf(centre)) * stretch for v in x]
+        around = [mpmath.mpf(v) - mpmath.mpf(centre) for v in x]
         known = [sum(c * v**n for n, c in enumerate(fixed)) for v in around]
         left = np.array([float(a - b) for a, b in zip(exact, known, strict=True)])
         unit = np.abs(t).max()
@@ -131,14 +123,9 @@ def fit(table: Table) -> tuple[list[list[float]], list[float]]:
     return rows, errors
 
 
-def upper(x: mpmath.mpf) -> mpmath.mpf:
-    """Upper tail of the standard normal distribution."""
-    return mpmath.erfc(x / mpmath.sqrt(2)) / 2
-
-
 def tail(x: mpmath.mpf) -> mpmath.mpf:
     """Upper tail of the standard normal distribution over e^(-x^2/2)."""
-    return upper(x) * mpmath.exp(x * x / 2)
+    return mpmath.erfc(x / mpmath.sqrt(2)) * mpmath.exp(x * x / 2) / 2
 
 
 TABLES = (
@@ -158,15 +145,6 @@ TABLES = (
         centred=False,
         limit=5.0,
         degree=3,
-    ),
-    Table(
-        name="NORMAL_UPPER",
-        says="the normal distribution's upper tail, in what rounding x SCALE leaves",
-        function=upper,
-        centred=False,
-        even=True,
-        limit=5.6,
-        degree=6,
     ),
     Table(
         name="SHORT_NORMAL_TAIL",
@@ -194,7 +172,7 @@ def header() -> str:
     for table in TABLES:
         rows, _ = fit(table)
         places = np.array(rows, dtype=np.float32).T
-        turned = np.roll(places, 0 if table.even else FIRST % 32, axis=1)
+        turned = np.roll(places, FIRST % 32, axis=1)
         names = [*(["middle"] if table.centred else []), *map(str, range(table.degree + 1))]
         parts.append(f"// {table.says}: {', '.join(names)}")
         parts.append(f"constexpr float {table.name}_SCALE = {float(table.scale).hex()}f;")

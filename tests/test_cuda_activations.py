@@ -10,6 +10,7 @@ import cuda_cases
 import pytest
 import torch
 import torch.nn.functional as F
+from activation_cases import ALONE
 from cuda_cases import ACTIVATIONS, TYPES, close, random, real
 
 from benchbench.native_recipe import compiler
@@ -25,21 +26,6 @@ GATES = [name for name in ACTIVATIONS if name not in ("sigmoid", "tanh")]
 @pytest.fixture(scope="module")
 def kernels(pytestconfig):
     return cuda_cases.load(pytestconfig.cache.mkdir("host_kernels"))
-
-
-def gelu_tanh(x):
-    u = 2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-    return x * torch.sigmoid(u)
-
-
-TRUTH = {
-    "relu": F.relu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "gelu": lambda x: x * 0.5 * torch.special.erfc(-x / math.sqrt(2)),
-    "gelu_tanh": gelu_tanh,
-    "silu": lambda x: x * torch.sigmoid(x),
-}
 
 
 def gradients(function, grad, *inputs):
@@ -61,7 +47,7 @@ def test_activations_and_their_gradients_to_a_few_roundings(kernels, name, dtype
     x, dy = kernels.copy(values(dtype)), kernels.copy(random(2153, dtype=dtype))
     y, dx = kernels.aligned(x.shape, dtype), kernels.aligned(x.shape, dtype)
     kernels("unary", op, t, x, y, x.numel())
-    truth, (slope,) = gradients(TRUTH[name], dy, x)
+    truth, (slope,) = gradients(ALONE[name], dy, x)
     # The truth in float64 has roundings of its own.
     own = 120 if dtype == torch.float64 else 0
     close(y, truth, 10 + own, floor=1e-3)
@@ -104,7 +90,7 @@ def test_infinities_and_nan(kernels, name):
     x = kernels.copy(torch.tensor([math.inf, math.nan, 200.0, -200.0, 3e38]))
     y = kernels.aligned(x.shape, x.dtype)
     kernels("unary", ACTIVATIONS.index(name), 0, x, y, x.numel())
-    expected = TRUTH[name](x.double()).float()
+    expected = ALONE[name](x.double()).float()
     torch.testing.assert_close(y, expected, equal_nan=True, rtol=1e-6, atol=1e-30)
 
 
@@ -115,7 +101,7 @@ def test_any_length_at_any_address(kernels, dtype, n, offsets):
     x = kernels.copy(random(n, dtype=dtype), offset=offsets[0])
     y = kernels.aligned((n,), dtype, offset=offsets[1])
     kernels("unary", ACTIVATIONS.index("silu"), TYPES[dtype], x, y, n, launches=int(n > 0))
-    close(y, TRUTH["silu"](x.double()), 4)
+    close(y, ALONE["silu"](x.double()), 4)
     at_end = kernels.executor.copy(x, at_end=True)  # nothing is read behind the last element
     again = kernels.executor.empty((n,), dtype, at_end=True)
     kernels("unary", ACTIVATIONS.index("silu"), TYPES[dtype], at_end, again, n, launches=None)
@@ -131,7 +117,7 @@ def test_gated(kernels, name, dtype, n):
     y, dg, du = (kernels.aligned((n,), dtype) for _ in range(3))
     kernels("gated", op, t, g, u, y, n)
     kernels("gated_backward", op, t, dy, g, u, dg, du, n)
-    truth, (true_dg, true_du) = gradients(lambda a, b: TRUTH[name](a) * b, dy, g, u)
+    truth, (true_dg, true_du) = gradients(lambda a, b: ALONE[name](a) * b, dy, g, u)
     own = 20 if dtype == torch.float64 else 0
     close(y, truth, 6 + own)
     close(dg, true_dg, 6 + own)
@@ -148,7 +134,7 @@ def test_packed(kernels, name, dtype, shape, offset):
     y, dx = kernels.aligned(shape, dtype, offset), kernels.aligned(x.shape, dtype, offset)
     kernels("packed", op, t, x, y, *shape)
     kernels("packed_backward", op, t, dy, x, dx, *shape)
-    truth, (slope,) = gradients(lambda a: TRUTH[name](a[:, :columns]) * a[:, columns:], dy, x)
+    truth, (slope,) = gradients(lambda a: ALONE[name](a[:, :columns]) * a[:, columns:], dy, x)
     own = 20 if dtype == torch.float64 else 0
     close(y, truth, 6 + own)
     close(dx, slope, 6 + own)
@@ -175,7 +161,7 @@ def test_biased(kernels, name, shape, dtype):
         kernels(
             "bias_backward", op, t, dy, x, b, is_real, dx, db, partial, rows, columns, launches=2
         )
-        truth, (true_dx, true_db) = gradients(lambda a, c: TRUTH[name](a + c), dy, x, b)
+        truth, (true_dx, true_db) = gradients(lambda a, c: ALONE[name](a + c), dy, x, b)
         own = 20 if dtype == torch.float64 else 0
         close(y, truth, 6 + own)
         close(dx, true_dx, 6 + own)

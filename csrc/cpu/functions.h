@@ -198,22 +198,10 @@ template <class V>
 static inline V gelu_of_upper(V x, V a, V upper) {
   return maximum(splat<V>(0.0), x) - a * upper;  // a nan and -0 stay
 }
-#if BB_LANES == 16
-// Numbers so far out are few: what they cost is a branch.
-static inline F gaussian_linear(F x) {
-  const F a = minimum(splat<F>(14.5), absolute(x));
-  F upper = interval_normal_upper(a);
-  const __mmask16 far = _mm512_cmp_ps_mask(a, splat<F>(NORMAL_UPPER_LIMIT), _CMP_GE_OQ);
-  if (__builtin_expect(far != 0, 0))
-    upper = _mm512_mask_blend_ps(far, upper, exponential(a * a * -0.5f) * normal_tail(a));
-  return gelu_of_upper(x, a, upper);
-}
-#else
 static inline F gaussian_linear(F x) {
   const F a = minimum(splat<F>(14.5), absolute(x));
   return gelu_of_upper(x, a, exponential(a * a * -0.5f) * normal_tail(a));
 }
-#endif
 static inline double gaussian_linear(double x) {
   double gauss;
   return x * normal_cdf(x, gauss);

@@ -20,29 +20,12 @@ struct Intervals {
   U number;
 
   // Of a, 0 <= a < the table's limit; a nan finds some interval.
-  inline Intervals() = default;
   inline Intervals(F a, float scale) : number(bits<U>(a * scale + 1.0f) >> 20) {}
 
   inline F pick(const float (&row)[32]) const {
     return _mm512_permutex2var_ps(_mm512_load_ps(row), (__m512i)number, _mm512_load_ps(row + 16));
   }
 };
-
-// The upper tail of the standard normal distribution for 0 <= a < NORMAL_UPPER_LIMIT, within 1.1 ulp;
-// anything for other a. Beyond, it falls too fast for a polynomial of this length.
-static inline F interval_normal_upper(F a) {
-  const F shifted = a * NORMAL_UPPER_SCALE + 8388608.0f;  // the integer stands in the low bits
-  Intervals in;
-  in.number = bits<U>(shifted);
-  const F t = a * NORMAL_UPPER_SCALE - (shifted - 8388608.0f);
-  F p = in.pick(NORMAL_UPPER[6]);
-  p = p * t + in.pick(NORMAL_UPPER[5]);
-  p = p * t + in.pick(NORMAL_UPPER[4]);
-  p = p * t + in.pick(NORMAL_UPPER[3]);
-  p = p * t + in.pick(NORMAL_UPPER[2]);
-  p = p * t + in.pick(NORMAL_UPPER[1]);
-  return p * t + in.pick(NORMAL_UPPER[0]);
-}
 
 // tanh within 0.505 ulp (all floats were tried). Around the interval's middle value and slope are
 // floats almost exactly; what their sum loses by rounding is found by a second fused operation and
