@@ -5,7 +5,7 @@
     python benchmarks/cpu_kernels.py tanh layer_norm -t 2       two ops, two threads
     python benchmarks/cpu_kernels.py --sizes cache calls --dtypes float32 --processes 5
     python benchmarks/cpu_kernels.py --write benchmarks/results/cpu_kernels.txt   (or .json)
-    ATEN_CPU_CAPABILITY=avx2 BENCHBENCH_ISA=avx2 python benchmarks/cpu_kernels.py tanh --goals
+    python benchmarks/cpu_kernels.py tanh --goals --isa avx2
 
 A row for each op, direction, size class, dtype and number of threads: the time of a call, its
 multiple of the floor (a copy of the bytes that the op has to move, interleaved with it), its
@@ -13,9 +13,13 @@ speed-up over eager and over torch.compile, its largest error beside eager's, an
 of ``kernel_goals.py`` is met. Sizes: ``beyond`` the last-level cache, in ``cache`` (about 1 MiB),
 and ``calls`` of 16 to 4096 elements, where the way to the kernel counts. A row that misses its goal
 says what was measured of the reasons: page faults and system time of its calls, and the share of a
-call that an empty one takes. On AVX2 ops with an exponential may take 1.6 times as long. A peer
-whose answer is rejected as wrong has no speed to reach. Each row costs about a second for each
-process and contender, and as much again where torch.compile has to compile first.
+call that an empty one takes. A peer whose answer is rejected as wrong has no speed to reach. Each
+row costs about a second for each process and contender, and as much again where torch.compile has
+to compile first.
+
+With ``--isa avx2`` all code that can be told to keeps to AVX2: our kernels, ATen, oneDNN, MKL, and
+torch.compile, which gets a cache of its own, since it would take code for AVX-512 out of the usual
+one. Ops with an exponential may then take 1.6 times as long.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import tempfile
@@ -45,6 +50,15 @@ from benchbench.stats import Row, figures, summarise
 
 PLUGINS = LoaderOptions(allowed=("activations", "normalizations"))
 SIZES = ("beyond", "cache", "calls")
+NARROWER = {
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "BENCHBENCH_ISA": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    }
+}
+"""Environment variables by which this process and the workers keep to an instruction set."""
 DIRECTIONS = {"forward": "forward", "both": "forward+backward"}
 
 
@@ -388,6 +402,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--store", type=Path, help="Keep the runs here.")
     parser.add_argument("--write", type=Path, help="The table too: .json, or text.")
+    parser.add_argument("--isa", choices=NARROWER, help="Instead of the processor's widest.")
     parser.add_argument("--goals", action="store_true", help="Only ops and sizes that have a goal.")
     asked = parser.parse_args(arguments)
     if asked.goals:
@@ -406,6 +421,7 @@ def main() -> None:
     asked = parse()
     started = time.monotonic()
     table: list[Line] = []
+    os.environ.update(NARROWER.get(asked.isa, {}))
     instruction_set = native.load().build_info()["instruction_set"]
     described = supervise.describe(LocalEngine(), PLUGINS, Settings())
     description = Description.from_json(described)
@@ -415,6 +431,8 @@ def main() -> None:
     print(f"{count} cases, each in {asked.processes} processes", file=sys.stderr)
     print(HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder:
+        if asked.isa:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder) / "inductor")
         for run, family in measure(asked, description, work, asked.store or Path(folder)):
             for line in lines(run, family, instruction_set):
                 table.append(line)

@@ -180,7 +180,9 @@ void planes(const Kernels& k, int64_t batch, int64_t channels, int64_t area, int
           k.pixel_gradient(type, back, coefficients, gradient, 0, pixels);
           calls += 5;
         }
-    k.pixel_moments(type, x, channels, 0, pixels, 0, channels, mean.doubles(), variance.doubles());
+    for (const bool far : {false, true})
+      k.pixel_moments(type, x, far, channels, 0, pixels, 0, channels, mean.doubles(),
+                      variance.doubles());
 
     const Array group_mean(Type::f64, batch * groups), group_variance(Type::f64, batch * groups),
         group_rstd(real, batch * groups);
@@ -204,7 +206,7 @@ void planes(const Kernels& k, int64_t batch, int64_t channels, int64_t area, int
         k.response_norm_backward(type, response, sample, area / 3, area, scratch);
       }
     }
-    calls += 5 + 8 * batch;
+    calls += 6 + 8 * batch;
   }
 }
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from kernel_errors import assert_all_equal, dense_layouts, random, relative
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchbench import fused
 
@@ -386,6 +388,42 @@ def test_running_statistics_are_torchs(shape, dtype, momentum, isa):
         fused.batch_norm(x, *ours, training=True, momentum=momentum)
         F.batch_norm(x, *theirs, training=True, momentum=momentum)
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("way", ("plain", "functionalized", "inference", "fake", "strided", "mode"))
+def test_running_statistics_move_wherever_they_are(way):
+    """Plain tensors are moved in one call, others by plain torch; both are in-place changes."""
+    x = random(6, 5, 3, seed=1)
+    mean, variance = random(5, seed=2), random(5, seed=3).abs()
+    wanted = mean.clone(), variance.clone()
+    F.batch_norm(x, *wanted, training=True, momentum=0.3)
+
+    def step(x, mean, variance):
+        fused.batch_norm(x, mean, variance, training=True, momentum=0.3)
+        return mean.clone(), variance.clone()
+
+    if way == "functionalized":
+        found = torch.func.functionalize(step)(x, mean, variance)
+    elif way == "inference":
+        with torch.inference_mode():
+            found = step(x, mean.clone(), variance.clone())
+    elif way == "fake":
+        with FakeTensorMode() as mode:
+            fakes = [mode.from_tensor(t) for t in (x, mean, variance)]
+            step(*fakes)
+            assert fakes[1]._version == 1
+        return
+    elif way == "strided":
+        mean, variance = (torch.stack((t, t), 1)[:, 0] for t in (mean, variance))
+        found = step(x, mean, variance)
+    elif way == "mode":
+        with FlopCounterMode(display=False):
+            found = step(x, mean, variance)
+    else:
+        found = step(x, mean, variance)
+        assert mean._version == 1 and variance._version == 1
+    for ours, torchs in zip(found, wanted, strict=True):
+        assert relative(ours, torchs.double()) < 1e-6
 
 
 @pytest.mark.parametrize("shape", ((4096, 3), (4, 3, 64, 64), (2, 2, 7, 7)), ids=str)

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
+from benchbench import native
 from benchbench.fused._entries import entry
 
 _row_norm = entry("row_norm")
 _add_row_norm = entry("add_row_norm")
 _batch = entry("batch_norm")
+_move_statistics = native.load().move_statistics
 
 _EPS, _DOUBLE_EPS = (torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64))
 
@@ -223,15 +226,30 @@ def _batch_norm(
             "batch_norm: training needs more than one value per channel, the input has shape "
             f"{tuple(input.shape)}; use training=False or a larger batch"
         )
-    # The operator changes no argument: it returns the batch's statistics, and plain torch moves the
-    # running ones, which tracing and functionalisation understand.
+    # The operator changes no argument: it returns the batch's statistics.
     output: Tensor
     state = (weight, bias, running_mean, running_var)
     output, mean, _, variance = _batch(input, residual, *state, training, eps, relu, ceiling or 0.0)
     if training and input.numel() > 0:
-        with torch.no_grad():
-            for running, found in ((running_mean, mean), (running_var, variance)):
-                if running is not None:
-                    share = momentum.to(running.dtype) if isinstance(momentum, Tensor) else momentum
-                    running.lerp_(found.to(running.dtype), share)
+        _move(running_mean, running_var, mean, variance, momentum)
     return output
+
+
+def _move(
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    momentum: float | Tensor,
+) -> None:
+    """Move running statistics towards those of a batch."""
+    pair = running_mean, running_var
+    plain = not is_dynamo_compiling() and type(momentum) is float
+    if plain and _move_statistics(*pair, mean, variance, momentum):
+        return
+    # Tracing and functionalisation understand plain torch.
+    with torch.no_grad():
+        for running, found in zip(pair, (mean, variance), strict=True):
+            if running is not None:
+                share = momentum.to(running.dtype) if isinstance(momentum, Tensor) else momentum
+                running.lerp_(found.to(running.dtype), share)

@@ -4,7 +4,8 @@
 // The operator is functional: it returns the batch's mean and unbiased variance, and the caller moves
 // running statistics with plain torch. A mutable argument (`Tensor(a!)?`) would need a
 // functionalization of its own under an autograd function; this way fake tensors, opcheck and
-// torch.compile have no special case.
+// torch.compile have no special case. For plain tensors the caller has move_statistics(), since four
+// operators of torch cost more than the batch norm of a small tensor.
 //
 // Sums over pixels are split by size alone and added up in a fixed order, so that no result depends on
 // the number of threads.
@@ -54,7 +55,7 @@ void pixel_statistics(Type type, const BatchNorm& k, const Layout& l, const Tens
   double *means = doubles(partial), *squares = means + chunks * channels;
   const auto kernel = kernels().pixel_moments;
   for_tiles(l, chunks, [&](int64_t chunk, int64_t first, int64_t last, int64_t c0, int64_t c1) {
-    kernel(type, k.x, channels, first, last, c0, c1, means + chunk * channels,
+    kernel(type, k.x, k.stream, channels, first, last, c0, c1, means + chunk * channels,
            squares + chunk * channels);
   });
   std::fill_n(k.mean, channels, 0.0);
@@ -343,6 +344,46 @@ BatchResult batch_norm_autograd(const Tensor& input, const OptionalTensor& resid
   return {r[0], r[1], r[2], r[3]};
 }
 
+// Whether all that happens to x goes to the CPU's kernels: no mode, no transform, no wrapper.
+bool is_plain(const Tensor& x) {
+  const auto usual = c10::default_included_set | c10::autograd_dispatch_keyset |
+                     c10::autocast_dispatch_keyset;
+  const auto more = c10::impl::tls_local_dispatch_key_set().included_ - usual;
+  const auto own = x.key_set() - usual;
+  return more.empty() && own == c10::DispatchKeySet(c10::DispatchKey::CPU);
+}
+
+// running += momentum (found - running), as lerp_() does it, for both statistics of a batch; false, and
+// nothing done, where one is not a plain real tensor.
+bool move_statistics(const OptionalTensor& mean, const OptionalTensor& variance,
+                     const Tensor& found_mean, const Tensor& found_variance, double momentum) {
+  const auto fits = [&](const OptionalTensor& running) {
+    if (!running.has_value()) return true;
+    const bool real = running->scalar_type() == at::kFloat || running->scalar_type() == at::kDouble;
+    return real && is_plain(*running) && running->is_contiguous() && !running->is_inference() &&
+           running->numel() == found_mean.numel();
+  };
+  if (!is_plain(found_mean) || !is_plain(found_variance) || !fits(mean) || !fits(variance))
+    return false;
+  const auto move = [&](const OptionalTensor& running, const Tensor& found) {
+    if (!running.has_value()) return;
+    const double* to = found.const_data_ptr<double>();
+    with_real(running->scalar_type(), [&](auto zero) {
+      using R = decltype(zero);
+      R* r = running->mutable_data_ptr<R>();
+      const R share = static_cast<R>(momentum);
+      for (int64_t c = 0; c < found.numel(); ++c) {
+        const R end = static_cast<R>(to[c]), way = end - r[c];
+        r[c] = std::abs(share) < R(0.5) ? r[c] + share * way : end - way * (R(1) - share);
+      }
+    });
+    running->unsafeGetTensorImpl()->bump_version();
+  };
+  move(mean, found_mean);
+  move(variance, found_variance);
+  return true;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(benchbench, m) {
@@ -372,6 +413,10 @@ TORCH_LIBRARY_IMPL(benchbench, Autograd, m) {
   m.impl("batch_norm_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
-void bind_batch_norms(pybind11::module_& m) { m.def("batch_norm", &batch_norm); }
+void bind_batch_norms(pybind11::module_& m) {
+  m.def("batch_norm", &batch_norm);
+  m.def("move_statistics", &move_statistics,
+        "Moves running statistics towards those of a batch; False where that needs torch.");
+}
 
 }  // namespace benchbench

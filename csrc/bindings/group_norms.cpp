@@ -65,7 +65,8 @@ void pixel_groups(Type type, const GroupNorm& k, const Grouped& l, const Tensor&
   const Tensor partial = at::empty({2, l.batch * chunks, n}, rstd.options().dtype(at::kDouble));
   double *means = doubles(partial), *squares = means + l.batch * chunks * n;
   for_pixels(l, chunks, [&](int64_t task, int64_t, int64_t first, int64_t last) {
-    kernels().pixel_moments(type, k.x, n, first, last, 0, n, means + task * n, squares + task * n);
+    kernels().pixel_moments(type, k.x, k.stream, n, first, last, 0, n, means + task * n,
+                            squares + task * n);
   });
   R* inverse = static_cast<R*>(k.rstd);
   for (int64_t group = 0; group < l.batch * l.groups; ++group) {

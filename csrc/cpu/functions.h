@@ -22,23 +22,46 @@ static inline F beyond_linear(F r) {
   return (high * square + mid) * square + low;
 }
 
-// e^x within 1.03 ulp, subnormal results included: reduction by ln 2 in two parts (the first has few
-// bits, so its product is exact without a fused multiply-add), then a polynomial of degree 6.
-static inline F exponential(F x) {
-  x = minimum(splat<F>(89.0), maximum(splat<F>(-104.0), x));  // a nan stays
-  const F magic = splat<F>(12582912.0);  // adding it rounds to an integer
-  const F n = (x * 1.44269504088896341f + magic) - magic;
-  F r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  const F p = beyond_linear(r) * (r * r) + r + 1.0f;
-  return times_power_of_two(p, n);
+// x - n ln 2, in two parts, of which the first has few bits: its product is exact without a fused
+// multiply-add.
+static inline F reduced(F x, F n) { return (x - n * 0.693359375f) - n * -2.12194440e-4f; }
+
+// e^x for -104 <= x <= 60, within 1.03 ulp, subnormal results included: a polynomial of degree 7 of
+// what a multiple of ln 2 leaves.
+static inline F exponential_within(F x) {
+  Power power;
+  const F r = reduced(x, whole(x * 1.44269504088896341f, power));
+  return times(beyond_linear(r) * (r * r) + r + 1.0f, power);
 }
+// e^x for x <= 60.
+static inline F exponential(F x) { return exponential_within(maximum(splat<F>(-104.0), x)); }  // nan stays
 static inline double exponential(double x) { return std::exp(x); }
+
+// 1 + e^x, or a half of it where that spares the scale a second factor: whatever is over it is a
+// fraction of which both parts are halved.
+#if BB_LANES == 16
+constexpr float PART = 1.0f;
+static inline F part_of_one_and_exponential(F x) {
+  return 1.0f + exponential(minimum(splat<F>(89.0), x));  // to infinity, and a nan stays
+}
+#else
+constexpr float PART = 0.5f;
+static inline F part_of_one_and_exponential(F x) {
+  x = minimum(splat<F>(89.5), maximum(splat<F>(-87.0), x));  // from 0 to infinity, and a nan stays
+  const F shifted = x * 1.44269504088896341f + 12582912.0f, r = reduced(x, shifted - 12582912.0f);
+  const F half_power = bits<F>((bits<U>(shifted) + 126u) << 23);  // of two; n stands in the low bits
+  return (beyond_linear(r) * (r * r) + r + 1.0f) * half_power + 0.5f;
+}
+#endif
+static inline F over_one_and_exponential(F v, F x) {
+  return v * PART / part_of_one_and_exponential(x);
+}
+static inline double over_one_and_exponential(double v, double x) { return v / (1 + std::exp(x)); }
 
 // 1 / (1 + e^-x), within 2 ulp.
 template <class V>
 static inline V logistic(V x) {
-  return splat<V>(1.0) / (splat<V>(1.0) + exponential(-x));
+  return over_one_and_exponential(splat<V>(1.0), -x);
 }
 
 // logistic(x) and logistic(-x) at the price of one: neither cancels.
@@ -53,16 +76,14 @@ static inline V logistic(V x, V& rest) {
 
 // e^x (1 + rest): the same with most of its rounding, for functions that would add their own to it.
 static inline F exponential(F x, F& rest) {
-  x = minimum(splat<F>(89.0), maximum(splat<F>(-104.0), x));  // a nan stays
-  const F magic = splat<F>(12582912.0);
-  const F n = (x * 1.44269504088896341f + magic) - magic;
-  F r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
+  x = maximum(splat<F>(-104.0), x);  // a nan stays
+  Power power;
+  const F r = reduced(x, whole(x * 1.44269504088896341f, power));
   const F p = beyond_linear(r) * (r * r) + r;
   const F whole = p + 1.0f;
   // What the addition lost, over `whole`: 2 - whole is close enough to its reciprocal.
   rest = (p - (whole - 1.0f)) * (2.0f - whole);
-  return times_power_of_two(whole, n);
+  return times(whole, power);
 }
 static inline double exponential(double x, double& rest) {
   rest = 0;
@@ -106,12 +127,6 @@ static inline D exponential(D y) {
   const D m = reduced_exponential(y, two_n);
   return m * two_n + two_n;
 }
-static inline D exponential_less_one(D y) {
-  D two_n;
-  const D m = reduced_exponential(y, two_n);
-  return m * two_n + (two_n - 1.0);
-}
-
 // x / d for both halves, by a division in float and one of Newton's steps.
 static inline F quotient(D x0, D d0, D x1, D d1) {
   const F rough = 1.0f / joined(d0, d1);
@@ -119,14 +134,24 @@ static inline F quotient(D x0, D d0, D x1, D d1) {
   return joined(x0 * (r0 * (2.0 - d0 * r0)), x1 * (r1 * (2.0 - d1 * r1)));
 }
 
-// tanh: with e = e^2|x| - 1 it is e / (e + 2).
 #if BB_LANES == 16
 static inline F tangent(F x) { return interval_tangent(x); }
 #else
+// tanh over a, a <= 9.02 (beyond, a float's tanh is 1), of its square: a rational function (relative
+// error 4e-11).
+static inline D tangent_over(D z) {
+  D p = D{} + 3.6742835463080806e-11, q = D{} + 2.9510905911402278e-09;
+  p = p * z + 1.1117387511786488e-07, q = q * z + 2.6038209485926223e-06;
+  p = p * z + 4.2273392130976395e-05, q = q * z + 5.0083168737227191e-04;
+  p = p * z + 4.4259364305386166e-03, q = q * z + 2.9201049284549323e-02;
+  p = p * z + 1.4099200344862711e-01, q = q * z + 4.7432533638476918e-01;
+  p = p * z + 0.99999999996409899, q = q * z + 1.0;
+  return p / q;
+}
 static inline F tangent(F x) {
-  const F y = minimum(splat<F>(20.0), absolute(x + x));  // a nan stays
-  const D e0 = exponential_less_one(low_half(y)), e1 = exponential_less_one(high_half(y));
-  return copy_sign(quotient(e0, e0 + 2.0, e1, e1 + 2.0), x);
+  const F a = minimum(splat<F>(9.02), absolute(x));  // a nan stays
+  const D low = low_half(a), high = high_half(a);
+  return copy_sign(joined(low * tangent_over(low * low), high * tangent_over(high * high)), x);
 }
 #endif
 static inline double tangent(double x) { return std::tanh(x); }
@@ -178,12 +203,27 @@ static inline F normal_tail(F a) {
   return p / q;
 }
 
+// e^(-a^2/2) for 0 <= a <= 14.5, of a's square: its relative error is some 1e-7 near 0 and grows with
+// a^2/2 roundings of the exponent, the square's own first. A polynomial of degree 6 of that part of the
+// exponent, times -2, which a multiple of ln 2 leaves.
+static inline F gauss_of_square(F square) {
+  Power power;
+  const F n = whole(square * -0.72134752044448170f, power);
+#if BB_LANES == 4  // without a fused multiply-add
+  const F h = (square + n * 1.38671875f) + n * -4.24388880e-4f;
+#else
+  const F h = n * 1.38629436111989062f + square;
+#endif
+  const F low = h * -2.0833151e-2f + 1.24999985e-1f, mid = h * -2.61522e-4f + 2.604268e-3f;
+  const F hh = h * h, start = h * -0.5f + 1.0f;
+  return times(((hh * 2.159209e-5f + mid) * hh + low) * hh + start, power);
+}
+
 // Distribution function of the standard normal, with e^(-x^2/2) beside it: the left side is that times
-// normal_tail(), the right side 1 minus it. Relative error in the tail grows with x^2/2 roundings of
-// the exponent; 1 + erf, the usual form, loses it altogether.
+// normal_tail(), the right side 1 minus it. 1 + erf, the usual form, loses the left side altogether.
 static inline F normal_cdf(F x, F& gauss) {
   const F a = minimum(splat<F>(14.5), absolute(x));
-  gauss = exponential(a * a * -0.5f);
+  gauss = gauss_of_square(a * a);
   const F tail = gauss * normal_tail(a);
   return x < 0.0f ? tail : 1.0f - tail;
 }
@@ -200,7 +240,7 @@ static inline V gelu_of_upper(V x, V a, V upper) {
 }
 static inline F gaussian_linear(F x) {
   const F a = minimum(splat<F>(14.5), absolute(x));
-  return gelu_of_upper(x, a, exponential(a * a * -0.5f) * normal_tail(a));
+  return gelu_of_upper(x, a, gauss_of_square(a * a) * normal_tail(a));
 }
 static inline double gaussian_linear(double x) {
   double gauss;
@@ -219,7 +259,7 @@ struct Full {
   }
   template <class V>
   static inline V silu(V x) {
-    return x / (splat<V>(1.0) + exponential(-x));
+    return over_one_and_exponential(x, -x);
   }
   template <class V>
   static inline V tanh(V x) {

@@ -219,8 +219,9 @@ struct Kernels {
   // below read them; float64's and float32's stay as they are.
   void (*pixel_order)(Type, void* coefficients, int64_t rows, int64_t channels);
   // Batch norm of pixels, in phases with a reduction over rows between them. Moments of channels
-  // [c0, c1) over rows [first, last): the mean, and the sum of squared deviations from it.
-  void (*pixel_moments)(Type, const void* x, int64_t channels, int64_t first, int64_t last,
+  // [c0, c1) over rows [first, last): the mean, and the sum of squared deviations from it. `far` says
+  // that the tensor is beyond the last-level cache, as `stream` does where there is an output.
+  void (*pixel_moments)(Type, const void* x, bool far, int64_t channels, int64_t first, int64_t last,
                         int64_t c0, int64_t c1, double* mean, double* squares);
   // y from x by `coefficients`.
   void (*pixel_apply)(Type, const BatchNorm&, const void* coefficients, int64_t first,

@@ -4,8 +4,10 @@
 //
 // Both phases read memory in its order. Moments and sums take SUMMED rows at a time, and down them one
 // vector of channels after another, so that a sum stays in a register for SUMMED terms and then goes to
-// double: 8 additions in float whatever the number of pixels, and the totals, one or two KiB a channel
-// group, in L1. Apply and gradient walk stretches of rows, the last one first, with their coefficients in
+// double: 16 additions in float whatever the number of pixels, and the totals, one or two KiB a channel
+// group, in L1. Beyond the last-level cache float32 is walked row by row instead, with the sums in float
+// in L1 too: more work a value, but one stream from memory, which comes faster. (Of 16-bit elements the
+// work would be more than the stream.) Apply and gradient walk stretches of rows, the last one first, with their coefficients in
 // L1: what the first phase read last is still in the last-level cache. Within a stretch rows come
 // forwards: backwards, the processor fetches lines that nobody wants (2 to 3 times slower). All ask for
 // the lines that they reach soon, since at the end of each page the processor's own prefetching begins
@@ -21,10 +23,11 @@ namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
 constexpr int64_t HEAD = 16;          // rows whose mean is the pivot
-constexpr int SUMMED = 8;             // rows of a sum in registers
+constexpr int SUMMED = 16;            // rows of a sum in float
 constexpr int64_t COLUMNS = 256;      // channels whose sums are kept at a time
 constexpr int64_t STRETCH = 1 << 20;  // bytes of rows that are walked forwards
 constexpr int64_t LEAD = 1 << 12;     // bytes from a load to the line that is asked for
+constexpr int64_t FAR_LEAD = 1 << 14; // the same of sums beyond the caches
 
 // Adds the lanes of v to as many doubles.
 static inline void add_lanes(double* to, F v) {
@@ -51,8 +54,8 @@ static inline int64_t channel_at(int64_t place, int64_t wide) {
   return place;
 }
 
-// Two sums for each of up to COLUMNS channels, in the order of pairs.
-template <class T>
+// Two sums for each of up to COLUMNS channels, in the order of pairs; BY_ROWS walks row by row.
+template <class T, bool BY_ROWS>
 struct ColumnSums {
   using V = typename Element<T>::V;
   alignas(64) double total[2][COLUMNS] = {};
@@ -67,9 +70,23 @@ struct ColumnSums {
     }
   }
 
+  // Rows from a load to the row that is asked for.
+  static inline int64_t lead(int64_t channels) {
+    const int64_t bytes = channels * int64_t(sizeof(T));
+    return !BY_ROWS ? SUMMED : bytes < FAR_LEAD ? FAR_LEAD / bytes : 1;
+  }
+
   // term(row, channel, tag, first, second) adds the terms of one vector (or pair) of one row.
   template <class Term>
   inline void add(int64_t first, int64_t last, int64_t channels, Term term) {
+    if constexpr (BY_ROWS)
+      add_by_rows(first, last, channels, term);
+    else
+      add_by_columns(first, last, channels, term);
+  }
+
+  template <class Term>
+  inline void add_by_columns(int64_t first, int64_t last, int64_t channels, Term term) {
     int64_t row = first;
     const auto group = [&](auto rows) {
       for_pairs<T>(channels, [&](int64_t c, auto tag) {
@@ -82,9 +99,31 @@ struct ColumnSums {
     for (; row + SUMMED <= last; row += SUMMED) group(Count<SUMMED>{});
     for (; row < last; ++row) group(Count<1>{});
   }
+
+  // Adds in the same order as add_by_columns(), to the last bit.
+  template <class Term>
+  inline void add_by_rows(int64_t first, int64_t last, int64_t channels, Term term) {
+    alignas(64) typename Element<T>::Sum part[2][COLUMNS] = {};
+    for (int64_t row = first; row < last;) {
+      const int64_t end = row + (last - row < SUMMED ? 1 : SUMMED);
+      for (; row < end; ++row)
+        for_pairs<T>(channels, [&](int64_t c, auto tag) {
+          auto one = load_plain<T>(part[0] + c, tag), two = load_plain<T>(part[1] + c, tag);
+          term(row, c, tag, one, two);
+          store_plain(part[0] + c, one, tag);
+          store_plain(part[1] + c, two, tag);
+        });
+      for (int which = 0; which < 2; ++which)
+        for_pairs<T>(channels, [&](int64_t c, auto tag) {
+          auto sum = load_plain<T>(part[which] + c, tag);
+          join(which, c, sum);
+          store_plain(part[which] + c, decltype(sum){}, tag);
+        });
+    }
+  }
 };
 
-template <class T>
+template <class T, bool FAR>
 static void pixel_moments(const T* x, int64_t channels, int64_t first, int64_t last, int64_t c0,
                           int64_t c1, double* mean, double* squares) {
   using V = typename Element<T>::V;
@@ -102,10 +141,11 @@ static void pixel_moments(const T* x, int64_t channels, int64_t first, int64_t l
         sum = map([](V s, V v) { return s + v; }, sum, load(from + row * channels + c, tag));
       store_plain(pivot + c, map([=](V s) { return s * share; }, sum), tag);
     });
-    ColumnSums<T> sums;
+    ColumnSums<T, FAR && sizeof(T) >= 4> sums;
+    const int64_t lead = sums.lead(wide) * channels;
     sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, auto& one, auto& two) {
       const T* p = from + row * channels + c;
-      fetch(p + SUMMED * channels);
+      fetch(p + lead);
       const auto less = [](V v, V w) { return v - w; };
       const auto d = map(less, load(p, tag), load_plain<T>(pivot + c, tag));
       one = map([](V s, V v) { return s + v; }, one, d);
@@ -169,7 +209,7 @@ static void pixel_apply(const BatchNorm& k, const typename Element<T>::Sum* coef
   });
 }
 
-template <class T, Mask MASK>
+template <class T, bool FAR, Mask MASK>
 static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Sum* coefficients,
                        int64_t first, int64_t last, int64_t c0, int64_t c1, double* sum,
                        double* product) {
@@ -181,9 +221,10 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
     const T *dy = static_cast<const T*>(k.dy) + c0, *x = static_cast<const T*>(k.x) + c0,
             *y = MASK == Mask::from_y ? static_cast<const T*>(k.y) + c0 : nullptr;
     const auto *m = coefficients + c0, *a = m + n, *b = a + n;
-    ColumnSums<T> sums;
+    ColumnSums<T, FAR && sizeof(T) >= 4> sums;
+    const int64_t lead = sums.lead(wide) * n;
     sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, auto& one, auto& two) {
-      const int64_t at = row * n + c, next = at + SUMMED * n;
+      const int64_t at = row * n + c, next = at + lead;
       fetch(x + next);
       fetch(dy + next);
       if constexpr (MASK == Mask::from_y) fetch(y + next);
@@ -258,12 +299,13 @@ static void pixel_order_entry(Type type, void* coefficients, int64_t rows, int64
     });
 }
 
-static void pixel_moments_entry(Type type, const void* x, int64_t channels, int64_t first,
+static void pixel_moments_entry(Type type, const void* x, bool far, int64_t channels, int64_t first,
                                 int64_t last, int64_t c0, int64_t c1, double* mean,
                                 double* squares) {
   for_type(type, [&](auto element) {
-    pixel_moments(static_cast<const decltype(element)*>(x), channels, first, last, c0, c1, mean,
-                  squares);
+    using T = decltype(element);
+    const auto run = far ? pixel_moments<T, true> : pixel_moments<T, false>;
+    run(static_cast<const T*>(x), channels, first, last, c0, c1, mean, squares);
   });
 }
 
@@ -288,11 +330,15 @@ static void pixel_sums_entry(Type type, const BatchNormBackward& k, const void* 
   for_type(type, [&](auto element) {
     using T = decltype(element);
     const Mask mask = mask_of(k);
-    const auto run = mask == Mask::none     ? pixel_sums<T, Mask::none>
-                     : mask == Mask::from_x ? pixel_sums<T, Mask::from_x>
-                                            : pixel_sums<T, Mask::from_y>;
-    run(k, static_cast<const typename Element<T>::Sum*>(coefficients), first, last, c0, c1, sum,
-        product);
+    const auto run_where = [&](auto beyond) {
+      constexpr bool FAR = decltype(beyond)::value;
+      const auto run = mask == Mask::none     ? pixel_sums<T, FAR, Mask::none>
+                       : mask == Mask::from_x ? pixel_sums<T, FAR, Mask::from_x>
+                                              : pixel_sums<T, FAR, Mask::from_y>;
+      run(k, static_cast<const typename Element<T>::Sum*>(coefficients), first, last, c0, c1, sum,
+          product);
+    };
+    k.stream ? run_where(std::true_type{}) : run_where(std::false_type{});
   });
 }
 

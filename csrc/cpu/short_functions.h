@@ -11,38 +11,49 @@
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
-// 2^y for y <= 0: a polynomial of degree 4 on [-1/2, 1/2] (relative error 3e-6).
-static inline F short_power_of_two(F y) {
-  y = maximum(splat<F>(-160.0), y);  // a nan stays
-  const F n = nearest_integer(y), f = y - n, square = f * f;
+// 2^f for |f| <= 1/2: a polynomial of degree 4 (relative error 3e-6).
+static inline F short_root_of_two(F f) {
+  const F square = f * f;
   const F low = f * 0.6931219f + 0.9999993f;
   const F mid = f * 0.055917405f + 0.24024725f;
-  return times_power_of_two((square * 0.0095704775f + mid) * square + low, n);
+  return (square * 0.0095704775f + mid) * square + low;
 }
 
-// 1 / (1 + e^-x) = e / (1 + e) with e = e^-|x| for x < 0, else 1 / (1 + e): nothing overflows. (An
-// approximate reciprocal with one of Newton's steps takes as long as the division and two more
-// instructions.)
+// 2^y for y <= 0.
+static inline F short_power_of_two(F y) {
+  y = maximum(splat<F>(-150.0), y);  // a nan stays
+  Power power;
+  const F f = y - whole(y, power);
+  return times(short_root_of_two(f), power);
+}
+
+// 1 / (1 + e^-x), down to bfloat16's subnormals. (An approximate reciprocal with one of Newton's steps
+// takes as long as the division and two more instructions.)
 static inline F short_logistic(F x) {
+#if BB_LANES == 16
+  // e / (1 + e) with e = e^-|x| for x < 0, else 1 / (1 + e): nothing overflows.
   const F e = short_power_of_two(absolute(x) * -1.44269504088896341f);
   return (x < 0.0f ? e : splat<F>(1.0)) / (1.0f + e);
+#else
+  // Both parts of the fraction over 2^16, so that the scale is one factor; 2^144 over it is infinite.
+  const F y = minimum(splat<F>(144.0), maximum(splat<F>(-100.0), x * -1.44269504088896341f));
+  const F shifted = y + 12582912.0f;  // rounds to an integer, which stands in the low bits
+  const F power = bits<F>((bits<U>(shifted) + (127u - 16u)) << 23);
+  return 0x1p-16f / (short_root_of_two(y - (shifted - 12582912.0f)) * power + 0x1p-16f);
+#endif
 }
 
 #if BB_LANES == 16
 static inline F short_tangent(F x) { return short_interval_tangent(x); }
 static inline F short_normal_tail(F a) { return short_interval_normal_tail(a); }
 #else
+// A rational function (relative error 2.1e-6); beyond 5 the result is 1.
 static inline F short_tangent(F x) {
-  const F z = x * x;
-  F t = splat<F>(-5.70498872745e-3);
-  t = t * z + 2.06390887954e-2f;
-  t = t * z - 5.37397155531e-2f;
-  t = t * z + 1.33314422036e-1f;
-  t = t * z - 3.33332819422e-1f;
-  const F near = t * z * x + x;
-  const F e = short_power_of_two(absolute(x) * -2.88539008177792681f);
-  const F far = (1.0f - e) / (1.0f + e);
-  return copy_sign(absolute(x) < 0.625f ? near : far, x);  // -0 stays
+  const F a = minimum(splat<F>(5.0), absolute(x));  // a nan stays
+  const F z = a * a;
+  const F p = (z * 1.63710558e-3f + 1.16617782e-1f) * z + 9.99997965e-1f;
+  const F q = ((z * 6.44609560e-5f + 1.83038166e-2f) * z + 4.49934899e-1f) * z + 1.0f;
+  return copy_sign(a * p / q, x);
 }
 static inline F short_normal_tail(F a) { return normal_tail(a); }
 #endif

@@ -82,13 +82,13 @@ static inline void copy_some(void* to, const void* from, int64_t bytes) {
 }
 
 // ---- what differs between instruction sets ----
-// minimum and maximum give their second argument when either is a nan.
+// minimum and maximum give their second argument when either is a nan. whole(y, power) rounds y to an
+// integer n, after which times(v, power) is v 2^n.
 
 #if BB_LANES == 16
 static inline F minimum(F a, F b) { return _mm512_min_ps(a, b); }
 static inline F maximum(F a, F b) { return _mm512_max_ps(a, b); }
 static inline F square_root(F v) { return _mm512_sqrt_ps(v); }
-static inline F nearest_integer(F v) { return _mm512_roundscale_ps(v, 8); }
 static inline F load_some(const float* p, int64_t count) {
   return _mm512_maskz_loadu_ps(_cvtu32_mask16((1u << count) - 1u), p);
 }
@@ -109,7 +109,11 @@ static inline F half_to_float(H h) { return _mm512_cvtph_ps((__m256i)h); }
 static inline H float_to_half(F v) {
   return (H)_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-static inline F times_power_of_two(F v, F n) { return _mm512_scalef_ps(v, n); }
+struct Power {
+  F n;
+};
+static inline F whole(F y, Power& power) { return power.n = _mm512_roundscale_ps(y, 8); }
+static inline F times(F v, Power power) { return _mm512_scalef_ps(v, power.n); }
 static inline D low_half(F v) { return _mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
 static inline D high_half(F v) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
 static inline F joined(D low, D high) {
@@ -124,7 +128,6 @@ static inline F4 fold(F v, Fold f) {
 static inline F minimum(F a, F b) { return _mm256_min_ps(a, b); }
 static inline F maximum(F a, F b) { return _mm256_max_ps(a, b); }
 static inline F square_root(F v) { return _mm256_sqrt_ps(v); }
-static inline F nearest_integer(F v) { return _mm256_round_ps(v, 8); }
 static inline F load_some(const float* p, int64_t count) {
   return _mm256_maskload_ps(p, (__m256i)first_lanes(count));
 }
@@ -175,8 +178,6 @@ static inline F joined(D low, D high) {
   return __builtin_convertvector(__builtin_shufflevector(low, high, 0, 1, 2, 3), F);
 }
 #endif
-// Of |v| < 2^22.
-static inline F nearest_integer(F v) { return (v + 12582912.0f) - 12582912.0f; }
 static inline U widen(H h) { return __builtin_convertvector(h, U); }
 static inline H narrow(U u) { return __builtin_convertvector(u, H); }
 // float16 by integer arithmetic, as SSE2 has nothing for it.
@@ -208,11 +209,17 @@ static inline H load_some(const uint16_t* p, int64_t count) {
   return h;
 }
 static inline void store_some(uint16_t* p, H h, int64_t count) { copy_some<sizeof h>(p, &h, 2 * count); }
-// In two factors, so that results down to the subnormals and up to infinity come out by rounding.
-static inline F times_power_of_two(F v, F n) {
-  const I whole = __builtin_convertvector(n, I), half = whole >> 1;
-  return v * bits<F>((half + 127) << 23) * bits<F>((whole - half + 127) << 23);
+// For -158 <= n <= 94. Two factors, so that subnormal results come out by rounding: 2^(n + 32), put
+// together from the integer that rounding leaves in the low bits, and 2^-32.
+struct Power {
+  F factor;
+};
+static inline F whole(F y, Power& power) {
+  const F shifted = y + 12582912.0f;  // adding it rounds to an integer
+  power.factor = bits<F>((bits<U>(shifted) + (127u + 32u)) << 23);
+  return shifted - 12582912.0f;
 }
+static inline F times(F v, Power power) { return v * power.factor * 0x1p-32f; }
 #endif
 #if BB_LANES == 4
 static inline F load_some(const float* p, int64_t count) {
