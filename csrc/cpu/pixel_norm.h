@@ -5,14 +5,14 @@
 // Both phases read memory in its order. Moments and sums take SUMMED rows at a time, and down them one
 // vector of channels after another, so that a sum stays in a register for SUMMED terms and then goes to
 // double: 16 additions in float whatever the number of pixels, and the totals, one or two KiB a channel
-// group, in L1. Beyond the last-level cache float32 is walked row by row instead, with the sums in float
-// in L1 too: more work a value, but one stream from memory, which comes faster. (Of 16-bit elements the
-// work would be more than the stream.) Apply and gradient walk stretches of rows, the last one first, with their coefficients in
-// L1: what the first phase read last is still in the last-level cache. Within a stretch rows come
-// forwards: backwards, the processor fetches lines that nobody wants (2 to 3 times slower). All ask for
-// the lines that they reach soon, since at the end of each page the processor's own prefetching begins
-// anew: so far ahead that the distance is part of the instruction and takes no register, of which these
-// loops have none to spare. The pivot of the moments is the mean of the call's first rows.
+// group, in L1. Beyond the last-level cache they go row by row instead, with the sums of SUMMED rows in
+// L1 too: more work a value, but strictly one stream from memory, which comes 5 to 20 % faster where
+// all cores ask for theirs. Apply and gradient walk stretches of rows, the last one first, with their
+// coefficients in L1: what the first phase read last is still in the last-level cache. Within a stretch
+// rows come forwards: backwards, the processor fetches lines that nobody wants (2 to 3 times slower). All
+// ask for the lines that they reach soon, since at the end of each page the processor's own prefetching
+// begins anew: so far ahead that the distance is part of the instruction and takes no register, of which
+// apply and gradient have none to spare. The pivot of the moments is the mean of the call's first rows.
 //
 // Bytes: 3n forward and 5n backward where the tensor is beyond the last-level cache, 2n and 3n within.
 #pragma once
@@ -54,11 +54,19 @@ static inline int64_t channel_at(int64_t place, int64_t wide) {
   return place;
 }
 
-// Two sums for each of up to COLUMNS channels, in the order of pairs; BY_ROWS walks row by row.
-template <class T, bool BY_ROWS>
+// Two sums for each of up to COLUMNS channels, in the order of pairs, of a tensor that is FAR, beyond the
+// last-level cache, or not. Both ways add in the same order.
+template <class T, bool FAR>
 struct ColumnSums {
   using V = typename Element<T>::V;
   alignas(64) double total[2][COLUMNS] = {};
+  alignas(64) typename Element<T>::Sum part[2][COLUMNS];
+
+  // Rows from a load to the row that is asked for.
+  static inline int64_t lead(int64_t channels) {
+    const int64_t bytes = channels * int64_t(sizeof(T));
+    return !FAR ? SUMMED : bytes < FAR_LEAD ? FAR_LEAD / bytes : 1;
+  }
 
   template <class Sum>
   inline void join(int which, int64_t c, Sum v) {
@@ -70,56 +78,40 @@ struct ColumnSums {
     }
   }
 
-  // Rows from a load to the row that is asked for.
-  static inline int64_t lead(int64_t channels) {
-    const int64_t bytes = channels * int64_t(sizeof(T));
-    return !BY_ROWS ? SUMMED : bytes < FAR_LEAD ? FAR_LEAD / bytes : 1;
+  // Some rows from `row` on: sums that go on from `part` or not, and into it or `total`.
+  template <int ROWS, bool ON, bool END, class Term>
+  inline void group(int64_t row, int64_t channels, Term& term) {
+    for_pairs<T>(channels, [&](int64_t c, auto tag) {
+      decltype(load(static_cast<const T*>(nullptr), tag)) one{}, two{};
+      if constexpr (ON) {
+        one = load_plain<T>(part[0] + c, tag);
+        two = load_plain<T>(part[1] + c, tag);
+      }
+      for (int k = 0; k < ROWS; ++k) term(row + k, c, tag, one, two);
+      if constexpr (END) {
+        join(0, c, one);
+        join(1, c, two);
+      } else {
+        store_plain(part[0] + c, one, tag);
+        store_plain(part[1] + c, two, tag);
+      }
+    });
   }
 
   // term(row, channel, tag, first, second) adds the terms of one vector (or pair) of one row.
   template <class Term>
   inline void add(int64_t first, int64_t last, int64_t channels, Term term) {
-    if constexpr (BY_ROWS)
-      add_by_rows(first, last, channels, term);
-    else
-      add_by_columns(first, last, channels, term);
-  }
-
-  template <class Term>
-  inline void add_by_columns(int64_t first, int64_t last, int64_t channels, Term term) {
     int64_t row = first;
-    const auto group = [&](auto rows) {
-      for_pairs<T>(channels, [&](int64_t c, auto tag) {
-        decltype(load(static_cast<const T*>(nullptr), tag)) one{}, two{};
-        for (int k = 0; k < decltype(rows)::value; ++k) term(row + k, c, tag, one, two);
-        join(0, c, one);
-        join(1, c, two);
-      });
-    };
-    for (; row + SUMMED <= last; row += SUMMED) group(Count<SUMMED>{});
-    for (; row < last; ++row) group(Count<1>{});
-  }
-
-  // Adds in the same order as add_by_columns(), to the last bit.
-  template <class Term>
-  inline void add_by_rows(int64_t first, int64_t last, int64_t channels, Term term) {
-    alignas(64) typename Element<T>::Sum part[2][COLUMNS] = {};
-    for (int64_t row = first; row < last;) {
-      const int64_t end = row + (last - row < SUMMED ? 1 : SUMMED);
-      for (; row < end; ++row)
-        for_pairs<T>(channels, [&](int64_t c, auto tag) {
-          auto one = load_plain<T>(part[0] + c, tag), two = load_plain<T>(part[1] + c, tag);
-          term(row, c, tag, one, two);
-          store_plain(part[0] + c, one, tag);
-          store_plain(part[1] + c, two, tag);
-        });
-      for (int which = 0; which < 2; ++which)
-        for_pairs<T>(channels, [&](int64_t c, auto tag) {
-          auto sum = load_plain<T>(part[which] + c, tag);
-          join(which, c, sum);
-          store_plain(part[which] + c, decltype(sum){}, tag);
-        });
+    for (; row + SUMMED <= last; row += SUMMED) {
+      if constexpr (FAR) {
+        group<1, false, false>(row, channels, term);
+        for (int k = 1; k < SUMMED - 1; ++k) group<1, true, false>(row + k, channels, term);
+        group<1, true, true>(row + SUMMED - 1, channels, term);
+      } else {
+        group<SUMMED, false, true>(row, channels, term);
+      }
     }
+    for (; row < last; ++row) group<1, false, true>(row, channels, term);
   }
 };
 
@@ -141,7 +133,7 @@ static void pixel_moments(const T* x, int64_t channels, int64_t first, int64_t l
         sum = map([](V s, V v) { return s + v; }, sum, load(from + row * channels + c, tag));
       store_plain(pivot + c, map([=](V s) { return s * share; }, sum), tag);
     });
-    ColumnSums<T, FAR && sizeof(T) >= 4> sums;
+    ColumnSums<T, FAR> sums;
     const int64_t lead = sums.lead(wide) * channels;
     sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, auto& one, auto& two) {
       const T* p = from + row * channels + c;
@@ -221,7 +213,7 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
     const T *dy = static_cast<const T*>(k.dy) + c0, *x = static_cast<const T*>(k.x) + c0,
             *y = MASK == Mask::from_y ? static_cast<const T*>(k.y) + c0 : nullptr;
     const auto *m = coefficients + c0, *a = m + n, *b = a + n;
-    ColumnSums<T, FAR && sizeof(T) >= 4> sums;
+    ColumnSums<T, FAR> sums;
     const int64_t lead = sums.lead(wide) * n;
     sums.add(first, last, wide, [&](int64_t row, int64_t c, auto tag, auto& one, auto& two) {
       const int64_t at = row * n + c, next = at + lead;

@@ -112,6 +112,7 @@ static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t l
   for (int64_t i = 0; dw && i < n; ++i) dw[i] = 0;
   for (int64_t i = 0; db && i < n; ++i) db[i] = 0;
   const int64_t ahead = n * int64_t(sizeof(T)) <= NEAR_ROW ? n : 0;
+  constexpr bool EARLY = sizeof(T) == 2;  // the next row's x in the first phase, which is the longer one
   for (int64_t row = first; row < last; ++row) {
     const T *dy = static_cast<const T*>(k.dy) + row * n, *x = static_cast<const T*>(k.x) + row * n;
     const T* dsum = k.dsum ? static_cast<const T*>(k.dsum) + row * n : nullptr;
@@ -122,6 +123,7 @@ static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t l
     const V c = splat<V>(RMS ? 0.0 : -(k.mean[row] - middle) * rstd);
     double totals[2] = {0, 0};
     sum_range<2, T>(n, totals, [=](int64_t i, auto tag, V* sums) {
+      if constexpr (STREAM && EARLY) fetch(x + i + ahead);
       const V d = load(dy + i, tag);
       const V xhat = (load(x + i, tag) - m) * a + c;
       const V g = w ? d * load(w + i, tag) : d;  // zero past the end, like d
@@ -135,10 +137,8 @@ static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t l
     // splits a loop.
     const auto gradient = [=](auto more) {
       for_vectors<T>(n, [=](int64_t i, auto tag) {
-        if constexpr (STREAM) {
-          fetch(x + i + ahead);
-          fetch(dy + i + ahead);
-        }
+        if constexpr (STREAM && !EARLY) fetch(x + i + ahead);
+        if constexpr (STREAM) fetch(dy + i + ahead);
         const V xhat = (load(x + i, tag) - m) * a + c;
         const V d = load(dy + i, tag);
         const V g = w ? d * load(w + i, tag) : d;
