@@ -108,7 +108,7 @@ def driver(request, tmp_path_factory):
         made = kept / unit.object
         if not made.exists():
             half = kept / f"{os.getpid()}.{unit.object}"
-            command = [*unit.command, "-O1", "-g1", *SANITIZERS, "-c", unit.source, "-o", half]
+            command = [*unit.command, "-O0", "-g1", *SANITIZERS, "-c", unit.source, "-o", half]
             subprocess.run(command, check=True)
             half.replace(made)
         return made
@@ -119,7 +119,7 @@ def driver(request, tmp_path_factory):
         if file not in objects:
             file.unlink()
     (base,) = [u for u in units if u.source.stem == "kernels_base"]
-    command = [*base.command, "-O1", "-g1", *SANITIZERS, TESTS / "kernel_driver.cpp", *objects]
+    command = [*base.command, "-O0", "-g1", *SANITIZERS, TESTS / "kernel_driver.cpp", *objects]
     subprocess.run([*command, "-o", target], check=True)
     return target
 
