@@ -71,9 +71,9 @@ template <class T, int M = STRIP, class Body>
 static inline void strips(int64_t begin, int64_t end, Body body) {
   constexpr int64_t width = Element<T>::WIDTH;
   int64_t p = begin;
-  for (; p + M * width <= end; p += M * width) body(p, Count<M>{}, Whole{});
-  for (; p + width <= end; p += width) body(p, Count<1>{}, Whole{});
-  if (p < end) body(p, Count<1>{}, Part{end - p});
+  for (; p + M * width <= end; p += M * width) body(p, std::integral_constant<int, M>{}, Whole{});
+  for (; p + width <= end; p += width) body(p, std::integral_constant<int, 1>{}, Whole{});
+  if (p < end) body(p, std::integral_constant<int, 1>{}, Part{end - p});
 }
 
 static_assert(RESPONSE_SCRATCH >= 2 * STRIP * LANES, "scratch holds two tables of the widest strip");
