@@ -29,6 +29,8 @@ from benchbench.sides import Copy, Side
 
 GROUP = "benchbench"
 FAULTS = (Exception, SystemExit)
+ONE_FILE = "file"
+"""What stands for the version of a one-file plugin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,7 @@ def _file_plugin(file: str) -> Found:
     path = Path(file).resolve()
     if not path.is_file():
         raise UsageError(f"--plugin {file}: there is no such file. Give the path of a Python file.")
-    provider = Provider(plugin=path.stem, distribution=path.name, version="file", file=str(path))
+    provider = Provider(plugin=path.stem, distribution=path.name, version=ONE_FILE, file=str(path))
 
     def load() -> Any:
         # A name that no installed package has, so that mine.py cannot shadow a module "mine".

@@ -299,6 +299,8 @@ def test_a_broken_plugin_is_one_line_and_the_rest_runs(call):
     lines = [line for line in err.splitlines() if line.startswith("plugin raises_at_import")]
     assert len(lines) == 1
     assert "failed:" in lines[0]
+    assert f"`benchbench plugins -v --plugin={bad}` has the traceback" in err
+    assert "`--no-plugin raises_at_import` leaves it out" in err
     code, out, _ = call("plugins", "-v", *both)
     assert code == 0
     assert "failed  raises_at_import" in out

@@ -13,9 +13,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import norm_cases
 import pytest
 import test_fused_group_norms
-import test_fused_norms
 
 from benchbench import native_compile, native_recipe
 from benchbench.catalog_cache import cache_directory
@@ -77,8 +77,8 @@ def test_a_weak_symbol_is_noticed(tmp_path):
 def shapes():
     """Shapes of the other tests, as the driver's lines of input."""
     lines = [f"elements {n}" for n in LENGTHS]
-    lines += [f"rows {r} {c}" for r, c in (*test_fused_norms.ROWS, (3, 4097), (5, 1)) if r]
-    shapes = [(shape, shape[1]) for shape in test_fused_norms.PLANES]
+    lines += [f"rows {r} {c}" for r, c in (*norm_cases.ROWS, (3, 4097), (5, 1)) if r]
+    shapes = [(shape, shape[1]) for shape in norm_cases.PLANES]
     for (batch, channels, *image), groups in (*shapes, *test_fused_group_norms.GROUPED):
         lines.append(f"planes {batch} {channels} {math.prod(image)} {groups}")
     lines += ["rows 9 64", "rows 2 8256", "planes 2 32 128 4"]  # each begins a cache line

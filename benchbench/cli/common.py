@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 from benchbench.catalog import Description
 from benchbench.contract import Engine, PluginInfo, Report, Run, Settings
 from benchbench.errors import BenchbenchError, PluginError, UsageError, suggestion
-from benchbench.plugins import LoaderOptions, check_names, find
+from benchbench.plugins import ONE_FILE, LoaderOptions, check_names, find
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -115,19 +116,27 @@ def without(options: LoaderOptions, names: tuple[str, ...]) -> LoaderOptions:
 
 
 def report_failures(description: Description, *, strict: bool) -> None:
-    """One line on standard error for each plugin that failed.
+    """One line on standard error for each plugin that failed, and one that says what to do next.
 
     Raises:
         PluginError: there is one and ``strict`` is set.
     """
     failed = [plugin for plugin in description.plugins if plugin.status == "failed"]
+    if not failed:
+        return
     for plugin in failed:
         click.echo(failure_line(plugin), err=True)
-    if failed and strict:
+    files = [p.provider.file for p in failed if p.provider.version == ONE_FILE]
+    command = shlex.join(["benchbench", "plugins", "-v", *(f"--plugin={file}" for file in files)])
+    if strict:
         raise PluginError(
             f"{len(failed)} plugin{'s' if len(failed) > 1 else ''} failed and --strict is set. "
-            "`benchbench plugins -v` has the traceback"
+            f"`{command}` has the traceback"
         )
+    left_out = " ".join(f"--no-plugin {plugin.provider.plugin}" for plugin in failed)
+    click.echo(
+        f"the rest goes on; `{command}` has the traceback, `{left_out}` leaves it out", err=True
+    )
 
 
 def failure_line(plugin: PluginInfo) -> str:

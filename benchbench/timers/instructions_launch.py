@@ -33,14 +33,14 @@ TIMEOUT = 1800.0
 
 Route = Literal["hardware", "callgrind"]
 
-_WIDEST = {
-    # Valgrind knows no AVX-512; libraries that look at /proc/cpuinfo or trust their own tables
-    # must not take that path.
+AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "BENCHBENCH_ISA": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
+"""Environment variables that keep libraries off AVX-512, which valgrind does not know: those too
+that look at /proc/cpuinfo or trust their own tables."""
 _HINT = " under valgrind, which knows no AVX-512 (compile for x86-64-v3 to count it)"
 
 
@@ -124,7 +124,7 @@ def narrowed(base: Mapping[str, str]) -> dict[str, str]:
     wide = ("512", "amx", "avx10")
     return {
         name: value
-        for name, value in _WIDEST.items()
+        for name, value in AVX2.items()
         if not base.get(name) or any(word in base[name].lower() for word in wide)
     }
 

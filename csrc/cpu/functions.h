@@ -26,15 +26,14 @@ static inline F beyond_linear(F r) {
 // multiply-add.
 static inline F reduced(F x, F n) { return (x - n * 0.693359375f) - n * -2.12194440e-4f; }
 
-// e^x for -104 <= x <= 60, within 1.03 ulp, subnormal results included: a polynomial of degree 7 of
-// what a multiple of ln 2 leaves.
-static inline F exponential_within(F x) {
+// e^x for x <= 60, within 1.03 ulp, subnormal results included: a polynomial of degree 7 of what a
+// multiple of ln 2 leaves.
+static inline F exponential(F x) {
+  x = maximum(splat<F>(-104.0), x);  // a nan stays
   Power power;
   const F r = reduced(x, whole(x * 1.44269504088896341f, power));
   return times(beyond_linear(r) * (r * r) + r + 1.0f, power);
 }
-// e^x for x <= 60.
-static inline F exponential(F x) { return exponential_within(maximum(splat<F>(-104.0), x)); }  // nan stays
 static inline double exponential(double x) { return std::exp(x); }
 
 // 1 + e^x, or a half of it where that spares the scale a second factor: whatever is over it is a
@@ -48,7 +47,7 @@ static inline F part_of_one_and_exponential(F x) {
 constexpr float PART = 0.5f;
 static inline F part_of_one_and_exponential(F x) {
   x = minimum(splat<F>(89.5), maximum(splat<F>(-87.0), x));  // from 0 to infinity, and a nan stays
-  const F shifted = x * 1.44269504088896341f + 12582912.0f, r = reduced(x, shifted - 12582912.0f);
+  const F shifted = x * 1.44269504088896341f + ROUNDS, r = reduced(x, shifted - ROUNDS);
   const F half_power = bits<F>((bits<U>(shifted) + 126u) << 23);  // of two; n stands in the low bits
   return (beyond_linear(r) * (r * r) + r + 1.0f) * half_power + 0.5f;
 }
@@ -94,10 +93,8 @@ static inline double exponential(double x, double& rest) {
 // scaled, and 2^n - 1 (exact) added.
 static inline F exponential_less_one(F x) {
   x = maximum(splat<F>(-30.0), x);  // a nan stays; -1 is reached at -17.4
-  const F shifted = x * 1.44269504088896341f + 12582912.0f;  // rounds to an integer
-  const F n = shifted - 12582912.0f;
-  F r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
+  const F shifted = x * 1.44269504088896341f + ROUNDS, n = shifted - ROUNDS;
+  const F r = reduced(x, n);
   const F p = beyond_linear(r) * (r * r) + r;
   const F two_n = bits<F>((bits<U>(shifted) + 127u) << 23);  // n stands in the low bits
   return p * two_n + (two_n - 1.0f);
@@ -127,6 +124,7 @@ static inline D exponential(D y) {
   const D m = reduced_exponential(y, two_n);
   return m * two_n + two_n;
 }
+
 // x / d for both halves, by a division in float and one of Newton's steps.
 static inline F quotient(D x0, D d0, D x1, D d1) {
   const F rough = 1.0f / joined(d0, d1);

@@ -59,7 +59,7 @@ template <class T, bool FAR>
 struct ColumnSums {
   using V = typename Element<T>::V;
   alignas(64) double total[2][COLUMNS] = {};
-  alignas(64) typename Element<T>::Sum part[2][COLUMNS];
+  alignas(64) typename Element<T>::Sum part[2][FAR ? COLUMNS : 1];  // sums that wait for the next row
 
   // Rows from a load to the row that is asked for.
   static inline int64_t lead(int64_t channels) {

@@ -3,8 +3,9 @@
 // Phases, forward: sum of the row's first eighth, whose mean is a pivot; sums of the deviations from it
 // and of their squares (with a residual, x + residual is formed, rounded and written here); y. RMS norm
 // has no mean and two phases. Backward: sums of g and g xhat, and dw and db on the way; dx. The phase
-// that first reads a row finds it in L1 or L2, because the last phase of the row before has asked for it:
-// memory is at work in all phases. Longer rows than half of L2 are read again.
+// that first reads a row finds it in L1 or L2, because the row before has asked for it, in its last phase,
+// or for the x of 16-bit rows backward in its first, which is the longer one there: memory is at work in
+// all phases. Longer rows than half of L2 are read again.
 // Bytes: 2n forward and 3n backward; with a residual 4n, and 4n when the sum has a gradient of its own.
 // Outputs beyond the last-level cache are streamed past it; the sum is then kept in a tile too, since
 // reading it back would cost what streaming saves.
@@ -112,7 +113,7 @@ static void row_norm_backward(const RowNormBackward& k, int64_t first, int64_t l
   for (int64_t i = 0; dw && i < n; ++i) dw[i] = 0;
   for (int64_t i = 0; db && i < n; ++i) db[i] = 0;
   const int64_t ahead = n * int64_t(sizeof(T)) <= NEAR_ROW ? n : 0;
-  constexpr bool EARLY = sizeof(T) == 2;  // the next row's x in the first phase, which is the longer one
+  constexpr bool EARLY = sizeof(T) == 2;  // asks for the next row's x in the first phase
   for (int64_t row = first; row < last; ++row) {
     const T *dy = static_cast<const T*>(k.dy) + row * n, *x = static_cast<const T*>(k.x) + row * n;
     const T* dsum = k.dsum ? static_cast<const T*>(k.dsum) + row * n : nullptr;

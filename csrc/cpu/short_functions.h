@@ -12,7 +12,7 @@ namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
 
 // 2^f for |f| <= 1/2: a polynomial of degree 4 (relative error 3e-6).
-static inline F short_root_of_two(F f) {
+static inline F short_power_polynomial(F f) {
   const F square = f * f;
   const F low = f * 0.6931219f + 0.9999993f;
   const F mid = f * 0.055917405f + 0.24024725f;
@@ -24,7 +24,7 @@ static inline F short_power_of_two(F y) {
   y = maximum(splat<F>(-150.0), y);  // a nan stays
   Power power;
   const F f = y - whole(y, power);
-  return times(short_root_of_two(f), power);
+  return times(short_power_polynomial(f), power);
 }
 
 // 1 / (1 + e^-x), down to bfloat16's subnormals. (An approximate reciprocal with one of Newton's steps
@@ -37,9 +37,9 @@ static inline F short_logistic(F x) {
 #else
   // Both parts of the fraction over 2^16, so that the scale is one factor; 2^144 over it is infinite.
   const F y = minimum(splat<F>(144.0), maximum(splat<F>(-100.0), x * -1.44269504088896341f));
-  const F shifted = y + 12582912.0f;  // rounds to an integer, which stands in the low bits
+  const F shifted = y + ROUNDS;
   const F power = bits<F>((bits<U>(shifted) + (127u - 16u)) << 23);
-  return 0x1p-16f / (short_root_of_two(y - (shifted - 12582912.0f)) * power + 0x1p-16f);
+  return 0x1p-16f / (short_power_polynomial(y - (shifted - ROUNDS)) * power + 0x1p-16f);
 #endif
 }
 

@@ -81,6 +81,9 @@ static inline void copy_some(void* to, const void* from, int64_t bytes) {
   }
 }
 
+// Adding it to a float of at most 2^22 rounds to an integer, which then stands in the low bits.
+constexpr float ROUNDS = 12582912.0f;
+
 // ---- what differs between instruction sets ----
 // minimum and maximum give their second argument when either is a nan. whole(y, power) rounds y to an
 // integer n, after which times(v, power) is v 2^n.
@@ -215,9 +218,9 @@ struct Power {
   F factor;
 };
 static inline F whole(F y, Power& power) {
-  const F shifted = y + 12582912.0f;  // adding it rounds to an integer
+  const F shifted = y + ROUNDS;
   power.factor = bits<F>((bits<U>(shifted) + (127u + 32u)) << 23);
-  return shifted - 12582912.0f;
+  return shifted - ROUNDS;
 }
 static inline F times(F v, Power power) { return v * power.factor * 0x1p-32f; }
 #endif
