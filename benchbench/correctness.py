@@ -199,7 +199,10 @@ class Checker:
                 self._check(entrant, again=True)
             return
         if reason:
-            entrant.reject("wrong", "check", checks.unwritten(output, FILL) or reason)
+            reason = checks.unwritten(output, FILL) or reason + self._second_opinion(
+                entrant, reading
+            )
+            entrant.reject("wrong", "check", reason)
         if entrant.alive:
             self._ask_workload(entrant, output, "check")
         if entrant.alive:
@@ -210,6 +213,21 @@ class Checker:
             self._baseline_kinds = outputs.kinds(output)
             self._baseline_errors, self._baseline_specs = errors, entrant.specs
         self._see_inputs(entrant)
+
+    def _second_opinion(self, entrant: Entrant, wrong: outputs.Reading) -> str:
+        """Whether a wrong output comes out right when asked for again, to say so beside the reason.
+
+        A race in the contender, or memory that somebody else broke, is looked for elsewhere than a
+        mistake in its arithmetic.
+        """
+        if self._workload.stateful:
+            return ""
+        output, _, reading = self._first_output(entrant) or (None, (), ())
+        if not entrant.alive or not reading or reading == wrong:
+            return ""
+        if self._compare(entrant, output, reading)[1]:
+            return "; the next call gave another wrong output"
+        return "; the next call's output is right, so its results differ from call to call"
 
     def _read(self, entrant: Entrant, output: Any, stage: Stage) -> outputs.Reading:
         """Values of an output that a call just returned; none for one that may not be there yet."""

@@ -66,6 +66,26 @@ def test_honest_contenders_get_aligned_samples_errors_and_signals():
     assert rows["other"].errors["allowed"] == pytest.approx(2**-23)
 
 
+@pytest.mark.parametrize(
+    "errors, words",
+    [
+        ((0.1, 0.0), "the next call's output is right, so its results differ from call to call"),
+        ((0.1, 0.2), "the next call gave another wrong output"),
+        ((0.1, 0.1), ""),
+    ],
+)
+def test_a_wrong_output_is_asked_for_again_to_say_whether_it_stays_wrong(errors, words):
+    def build(inputs):
+        left = list(errors)
+        return lambda: inputs.x * 2 + (left.pop(0) if left else 0.0)
+
+    row = run(BASE, contender("other", build))["other"]
+    assert row.status == "wrong"
+    reason, _, more = row.reason.partition("; ")
+    assert reason.startswith("the largest relative error of its float32 output is ")
+    assert more == words
+
+
 def test_all_contenders_of_a_case_read_the_same_buffers():
     seen = set()
 
