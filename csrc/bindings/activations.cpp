@@ -422,8 +422,8 @@ void bind_activations(pybind11::module_& m) {
     throw pybind11::import_error(text);
   }
   m.def("stream_from", &stream_from,
-        "Stream outputs of at least so many bytes past the caches; negative: of the last-level "
-        "cache's size. Returns the limit before.");
+        "Stream outputs of at least so many bytes past the caches; negative: the usual limit, this "
+        "process's share of the last-level cache. Returns the limit before.");
   BB_FUNCTIONS(m.def, "", )
   BB_FUNCTIONS(m.def, "_backward", _backward)
 }

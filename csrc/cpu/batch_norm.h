@@ -53,9 +53,8 @@ struct Walk {
 constexpr int64_t NEXT_STRETCH = -1;
 static inline int64_t led(int64_t lead, int64_t next) { return lead == NEXT_STRETCH ? next : lead; }
 
-// Bytes of two channels that stay in L2 side by side, about. Zen 5 and server cores of Intel have 1 or
-// 2 MiB; where it is less, the third cache has them.
-constexpr int64_t TWO_CHANNELS = 7 << 17;
+// Bytes of two channels that stay in L2 side by side, about.
+static inline int64_t two_channels() { return second_level_cache() / 8 * 7; }
 
 constexpr int64_t FEW = 256;  // elements of a plane
 
@@ -205,8 +204,8 @@ static void plane_norm(const BatchNorm& k, int64_t first, int64_t last) {
   }
   const int64_t bytes = k.batch * k.area * int64_t(sizeof(T));
   // Where they fit into L2: the residual beside x, the next channel beside both.
-  const bool here = k.residual && 2 * bytes <= TWO_CHANNELS;
-  const bool asks = (k.residual ? 3 : 2) * bytes <= TWO_CHANNELS;
+  const bool here = k.residual && 2 * bytes <= two_channels();
+  const bool asks = (k.residual ? 3 : 2) * bytes <= two_channels();
   const auto moments = here ? plane_moments<T, true> : plane_moments<T, false>;
   for (int64_t c = first; c < last; ++c) {
     const Moments all =
@@ -328,7 +327,7 @@ static void plane_norm_backward(const BatchNormBackward& k, int64_t first, int64
                                           : plane_backward<T, STREAM, Mask::from_y>;
   const int64_t bytes =
       k.batch * k.area * int64_t(sizeof(T)) * (mask == Mask::from_y ? 3 : 2);
-  const bool asks = 2 * bytes <= TWO_CHANNELS, stays = bytes <= TWO_CHANNELS;
+  const bool asks = 2 * bytes <= two_channels(), stays = bytes <= two_channels();
   for (int64_t c = first; c < last; ++c)
     run(k, c, asks && c > first ? 0 : NEXT_STRETCH,
         asks && c + 1 < last ? k.area : stays ? 0 : NEXT_STRETCH);

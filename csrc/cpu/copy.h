@@ -18,12 +18,15 @@ static void copy_floats(const char* from, char* to, int64_t bytes) {
   const int64_t head = to_line < bytes ? to_line : bytes;
   std::memcpy(to, from, static_cast<size_t>(head));
   int64_t i = head;
-  for (; i + 4 * width <= bytes; i += 4 * width)
+  for (; i + 4 * width <= bytes; i += 4 * width) {
+    if constexpr (STREAM)
+      for (int k = 0; k < 4; ++k) fetch_on(from + i + k * width);
     for (int k = 0; k < 4; ++k) {
       F v;  // not through a float pointer: the source may stand at any byte
       std::memcpy(&v, from + i + k * width, sizeof v);
       put<STREAM>(reinterpret_cast<float*>(to + i + k * width), v);
     }
+  }
   std::memcpy(to + i, from + i, static_cast<size_t>(bytes - i));
 }
 

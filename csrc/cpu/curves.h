@@ -136,7 +136,7 @@ struct LeakyRelu {
 template <bool STREAM, class Op, class T>
 static void curve(Op op, const T* x, T* y, int64_t n) {
   for_pairs<T>(n, [=](int64_t i, auto tag) {
-    put<STREAM>(y + i, map([=](auto v) { return op.value(v); }, load(x + i, tag)), tag);
+    put<STREAM>(y + i, map([=](auto v) { return op.value(v); }, take<STREAM>(x + i, tag)), tag);
   });
 }
 
@@ -144,7 +144,7 @@ template <bool STREAM, class Op, class T>
 static void curve_backward(Op op, const T* dy, const T* x, T* dx, int64_t n) {
   for_pairs<T>(n, [=](int64_t i, auto tag) {
     const auto gradient = [=](auto d, auto v) { return d * op.slope(v); };
-    put<STREAM>(dx + i, map(gradient, load(dy + i, tag), load(x + i, tag)), tag);
+    put<STREAM>(dx + i, map(gradient, take<STREAM>(dy + i, tag), take<STREAM>(x + i, tag)), tag);
   });
 }
 
@@ -167,7 +167,7 @@ static void slope_rows(const T* x, const typename Element<T>::Sum* w, T* y, int6
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, x += columns, y += columns)
     for_vectors<T>(columns, [=](int64_t i, auto tag) {
-      const V v = load(x + i, tag);
+      const V v = take<STREAM>(x + i, tag);
       put<STREAM>(y + i, v > splat<V>(0.0) ? v : v * load(w + i, tag), tag);
     });
 }
@@ -180,7 +180,7 @@ static void slope_rows_backward(const T* dy, const T* x, const typename Element<
   for (int64_t i = 0; i < columns; ++i) dw[i] = 0;
   for (int64_t row = 0; row < rows; ++row, dy += columns, x += columns, dx += columns)
     for_vectors<T>(columns, [=](int64_t i, auto tag) {
-      const V zero = splat<V>(0.0), d = load(dy + i, tag), v = load(x + i, tag);
+      const V zero = splat<V>(0.0), d = take<STREAM>(dy + i, tag), v = take<STREAM>(x + i, tag);
       put<STREAM>(dx + i, v > zero ? d : d * load(w + i, tag), tag);
       store(dw + i, load(dw + i, tag) + (v > zero ? zero : d * v), tag);
     });

@@ -139,7 +139,7 @@ struct Silu {
 template <class Op, bool STREAM, class T>
 static void unary(const T* x, T* y, int64_t n) {
   for_pairs<T>(n, [=](int64_t i, auto tag) {
-    put<STREAM>(y + i, map([](auto v) { return Op::value(v); }, load(x + i, tag)), tag);
+    put<STREAM>(y + i, map([](auto v) { return Op::value(v); }, take<STREAM>(x + i, tag)), tag);
   });
 }
 
@@ -147,7 +147,7 @@ template <class Op, bool STREAM, class T>
 static void unary_backward(const T* dy, const T* kept, T* dx, int64_t n) {
   for_pairs<T>(n, [=](int64_t i, auto tag) {
     const auto gradient = [](auto d, auto v) { return d * Op::slope_from(v); };
-    put<STREAM>(dx + i, map(gradient, load(dy + i, tag), load(kept + i, tag)), tag);
+    put<STREAM>(dx + i, map(gradient, take<STREAM>(dy + i, tag), take<STREAM>(kept + i, tag)), tag);
   });
 }
 
@@ -161,7 +161,7 @@ static void bias(const T* x, const typename Element<T>::Sum* b, T* y, int64_t ro
       const auto add = load_as<T>(b + i, tag);
       for (int64_t k = first * columns + i, n = 0; n < together; ++n, k += columns) {
         const auto value = [](auto v, auto a) { return Op::value(v + a); };
-        put<STREAM>(y + k, map(value, load(x + k, tag), add), tag);
+        put<STREAM>(y + k, map(value, take<STREAM>(x + k, tag), add), tag);
       }
     });
   };
@@ -180,7 +180,7 @@ static void bias_backward(const T* dy, const T* x, const typename Element<T>::Su
       decltype(v) ignored;
       return d * Op::slope(v + a, ignored);
     };
-    const auto g = map(one, load(dy + i, tag), load(x + i, tag), add);
+    const auto g = map(one, take<STREAM>(dy + i, tag), take<STREAM>(x + i, tag), add);
     put<STREAM>(dx + i, g, tag);
     return g;
   };
@@ -206,20 +206,20 @@ template <class Op, bool STREAM, class T>
 static void gated(const T* g, const T* u, T* y, int64_t n) {
   for_pairs<T>(n, [=](int64_t i, auto tag) {
     const auto value = [](auto v, auto w) { return Op::value(v) * w; };
-    put<STREAM>(y + i, map(value, load(g + i, tag), load(u + i, tag)), tag);
+    put<STREAM>(y + i, map(value, take<STREAM>(g + i, tag), take<STREAM>(u + i, tag)), tag);
   });
 }
 
 template <class Op, bool STREAM, class T>
 static void gated_backward(const T* dy, const T* g, const T* u, T* dg, T* du, int64_t n) {
   for_pairs<T>(n, [=](int64_t i, auto tag) {
-    const auto d = load(dy + i, tag), w = load(u + i, tag);
+    const auto d = take<STREAM>(dy + i, tag), w = take<STREAM>(u + i, tag);
     auto value = d;
     const auto for_g = [](auto d, auto w, auto v, auto& value) {
       const auto slope = Op::slope(v, value);
       return d * w * slope;
     };
-    put<STREAM>(dg + i, map(for_g, d, w, load(g + i, tag), value), tag);
+    put<STREAM>(dg + i, map(for_g, d, w, take<STREAM>(g + i, tag), value), tag);
     put<STREAM>(du + i, map([](auto d, auto v) { return d * v; }, d, value), tag);
   });
 }

@@ -21,7 +21,7 @@ template <class T, bool STREAM>
 static void group_norm(const GroupNorm& k, int64_t first, int64_t last) {
   using R = typename Element<T>::Sum;
   const int64_t planes = k.channels / k.groups, size = planes * k.area;
-  const bool asks = 2 * size * int64_t(sizeof(T)) <= TWO_CHANNELS;  // as in batch_norm.h
+  const bool asks = 2 * size * int64_t(sizeof(T)) <= two_channels();  // as in batch_norm.h
   for (int64_t group = first; group < last; ++group) {
     const int64_t channel = group % k.groups * planes;
     BatchNorm one{};  // the group as a batch of one sample
@@ -50,7 +50,7 @@ static void group_norm_backward(const GroupNormBackward& k, int64_t first, int64
   using R = typename Element<T>::Sum;
   const int64_t planes = k.channels / k.groups, area = k.area;
   const R* w = static_cast<const R*>(k.w);
-  const bool asks = 4 * planes * area * int64_t(sizeof(T)) <= TWO_CHANNELS;
+  const bool asks = 4 * planes * area * int64_t(sizeof(T)) <= two_channels();
   for (int64_t group = first; group < last; ++group) {
     const int64_t channel = group % k.groups * planes, at = group * planes * area;
     const double mean = k.mean[group], rstd = static_cast<const R*>(k.rstd)[group];

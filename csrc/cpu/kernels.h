@@ -251,8 +251,11 @@ struct Kernels {
 // (base, avx2, avx512) or choose() names.
 const Kernels& kernels();
 
+// Bytes of a core's second cache; 1 MiB where that is unknown.
+int64_t second_level_cache();
+
 // Whether an output of so many bytes is worth streaming past the caches: it is at least as large as
-// the last-level cache (of this processor; 32 MiB where that is unknown).
+// the last-level cache, or as 16 MiB for each processor that this process may use.
 bool beyond_cache(int64_t bytes);
 
 // Another limit for beyond_cache(), negative for the default; returns the one before. For tests and

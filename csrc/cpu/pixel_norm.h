@@ -26,7 +26,6 @@ constexpr int64_t HEAD = 16;          // rows whose mean is the pivot
 constexpr int SUMMED = 16;            // rows of a sum in float
 constexpr int64_t COLUMNS = 256;      // channels whose sums are kept at a time
 constexpr int64_t STRETCH = 1 << 20;  // bytes of rows that are walked forwards
-constexpr int64_t LEAD = 1 << 12;     // bytes from a load to the line that is asked for
 constexpr int64_t FAR_LEAD = 1 << 14; // the same of sums beyond the caches
 
 // Adds the lanes of v to as many doubles, one register after the other: an array of both GCC copies in
@@ -168,10 +167,6 @@ static inline void stretches_of_rows(int64_t first, int64_t last, int64_t n, Bod
 template <class T>
 static inline void fetch_first(const T* p) {
   for (int64_t line = 0; line < LEAD; line += 64) fetch(reinterpret_cast<const char*>(p) + line);
-}
-template <class T>
-static inline void fetch_on(const T* p) {
-  fetch(reinterpret_cast<const char*>(p) + LEAD);
 }
 
 template <class T, bool STREAM, bool RESIDUAL, bool RELU>

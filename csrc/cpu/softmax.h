@@ -59,10 +59,10 @@ static inline V larger(V a, V b) {
   return maximum(a, b);
 }
 
-template <class T>
+template <bool FAR, class T>
 static inline typename Element<T>::Sum row_maximum(const T* x, int64_t n) {
   using V = typename Element<T>::V;
-  const auto term = [=](int64_t i, auto tag) { return keep(load(x + i, tag), tag, -INFINITY); };
+  const auto term = [=](int64_t i, auto tag) { return keep(take<FAR>(x + i, tag), tag, -INFINITY); };
   return max_lanes(fold_row<T>(n, splat<V>(-INFINITY), term, larger<V>));
 }
 
@@ -89,7 +89,7 @@ static void softmax(const T* x, T* y, int64_t rows, int64_t n) {
     R* kept = n <= ROW_TILE ? tile : nullptr;
     if constexpr (sizeof(T) == sizeof(R))
       if (!kept) kept = reinterpret_cast<R*>(y);
-    const V shift = V{} + row_maximum(x, n);
+    const V shift = V{} + row_maximum<STREAM>(x, n);
     const auto term = [=](int64_t i, auto tag) {
       return map([=](auto v) { return Math<T>::power_of_e(v - shift); }, load(x + i, tag));
     };
@@ -117,8 +117,8 @@ static void softmax_backward(const T* dy, const T* y, T* dx, int64_t rows, int64
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
     const V shift = V{} + row_total<T>(n, [=](int64_t i, auto tag) {
-                      return map([](auto d, auto p) { return d * p; }, load(dy + i, tag),
-                                 load(y + i, tag));
+                      return map([](auto d, auto p) { return d * p; }, take<STREAM>(dy + i, tag),
+                                 take<STREAM>(y + i, tag));
                     });
     for_pairs<T>(n, [=](int64_t i, auto tag) {
       const auto gradient = [=](auto d, auto p) { return p * (d - shift); };
@@ -133,7 +133,7 @@ template <bool STREAM, class T>
 static void log_softmax(const T* x, T* y, int64_t rows, int64_t n) {
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, x += n, y += n) {
-    const V shift = V{} + row_maximum(x, n);
+    const V shift = V{} + row_maximum<STREAM>(x, n);
     // In double: the C library's own function, where std::log(float) would be a weak symbol.
     const double sum = row_total<T>(n, [=](int64_t i, auto tag) {
       const auto term = [=](auto v) { return exponential(v - shift); };
@@ -152,10 +152,10 @@ template <bool STREAM, class T>
 static void log_softmax_backward(const T* dy, const T* y, T* dx, int64_t rows, int64_t n) {
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
-    const V total = V{} + row_total<T>(n, [=](int64_t i, auto tag) { return load(dy + i, tag); });
+    const V total = V{} + row_total<T>(n, [=](int64_t i, auto tag) { return take<STREAM>(dy + i, tag); });
     for_pairs<T>(n, [=](int64_t i, auto tag) {
       const auto gradient = [=](auto d, auto v) { return d - exponential(v) * total; };
-      put<STREAM>(dx + i, map(gradient, load(dy + i, tag), load(y + i, tag)), tag);
+      put<STREAM>(dx + i, map(gradient, load(dy + i, tag), take<STREAM>(y + i, tag)), tag);
     });
   }
 }

@@ -45,6 +45,25 @@ static inline V keep(V v, Part part) {
 // Asks for the line at p, which a load wants soon. Any address will do.
 static inline void fetch(const void* p) { __builtin_prefetch(p); }
 
+// Bytes from a load to the line that a loop over memory asks for. Part of the instruction, so that it
+// takes no register.
+constexpr int64_t LEAD = 1 << 12;
+
+template <class T>
+static inline void fetch_on(const T* p) {
+  fetch(reinterpret_cast<const char*>(p) + LEAD);
+}
+
+// A load; where data come from memory (FAR), one that asks for the line LEAD bytes on, too. The
+// processor's own prefetching does not keep up beside streaming stores: on two cores of a Xeon without
+// it silu takes 1.7 times the time of a copy in float32 and 4.2 times in bfloat16, with it
+// 1.2 and 1.7.
+template <bool FAR, class T, class Tag>
+static inline auto take(const T* p, Tag tag) {
+  if constexpr (FAR) fetch_on(p);
+  return load(p, tag);
+}
+
 // ---- stores past the caches ----
 // A plain store reads the line that it overwrites, and puts another one out of the cache.
 
