@@ -159,22 +159,27 @@ void planes(const Kernels& k, int64_t batch, int64_t channels, int64_t area, int
     const Array running(real, channels), rstd(real, channels), coefficients(real, 3 * channels),
         gradient(real, 3 * channels);
     const Array mean(Type::f64, channels), variance(Type::f64, channels);
+    std::vector<uint8_t> plane_bits(static_cast<size_t>(batch * channels * passed_bytes(area)));
+    std::vector<uint8_t> pixel_bits(static_cast<size_t>(pixels * passed_bytes(channels)));
     for (const bool training : {false, true})
       for (const bool relu : {false, true})
         for (const int mode : {0, 1, 2, 3}) {
           const bool more = mode & 1, stream = mode & 2;
           const double most = stream ? 6.0 : NAN;
-          const BatchNorm norm{training, relu, batch, channels, area, 1e-5, x,
-                               more ? (void*)r : nullptr, more ? (void*)w : nullptr,
-                               more ? (void*)b : nullptr, running, running, y, mean.doubles(),
-                               variance.doubles(), rstd, most, stream};
+          BatchNorm norm{training, relu, batch, channels, area, 1e-5, x,
+                         more ? (void*)r : nullptr, more ? (void*)w : nullptr,
+                         more ? (void*)b : nullptr, running, running, y, mean.doubles(),
+                         variance.doubles(), rstd, most, stream,
+                         more ? plane_bits.data() : nullptr};
           k.plane_norm(type, norm, 0, channels);
+          norm.passed = more ? pixel_bits.data() : nullptr;
           k.pixel_apply(type, norm, coefficients, 0, pixels);
-          const BatchNormBackward back{training, relu, more, batch, channels, area, dy, x,
-                                       more ? (void*)y : nullptr, more ? (void*)w : nullptr,
-                                       more ? (void*)b : nullptr, mean.doubles(), rstd, dx,
-                                       more ? (void*)dr : nullptr, dw, db, most, stream};
+          BatchNormBackward back{training, relu, more, batch, channels, area, dy, x,
+                                 more ? plane_bits.data() : nullptr, more ? (void*)w : nullptr,
+                                 more ? (void*)b : nullptr, mean.doubles(), rstd, dx,
+                                 more ? (void*)dr : nullptr, dw, db, most, stream};
           k.plane_norm_backward(type, back, 0, channels);
+          back.passed = more ? pixel_bits.data() : nullptr;
           k.pixel_sums(type, back, coefficients, 0, pixels, 0, channels, mean.doubles(),
                        variance.doubles());
           k.pixel_gradient(type, back, coefficients, gradient, 0, pixels);

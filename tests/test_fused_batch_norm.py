@@ -1,5 +1,7 @@
 """The fused batch norms against float64: every instruction set, dtype, layout, awkward shapes."""
 
+import math
+
 import pytest
 import torch
 from kernel_errors import assert_all_equal, dense_layouts, random, relative
@@ -83,6 +85,26 @@ def test_a_relu_that_is_cut(dtype, training, residual, isa):
         assert (before > 1).any() and (before < 0).any()
         r.requires_grad_(residual)
         compare(ours, reference, (x.detach().requires_grad_(), r, w, b), [away])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", PLANES, ids=str)
+def test_what_a_relu_lets_through_is_kept_as_bits(shape, dtype, isa):
+    x, r = (random(*shape, dtype=dtype, seed=s) for s in (0, 1))
+    # In 16 bits an output may be rounded up to the ceiling that its value is below.
+    ceiling = 0.75 if dtype.itemsize > 2 else 0.0
+    for layout in dense_layouts(x):
+        residual = torch.empty_like(layout).copy_(r)
+        operator = torch.ops.benchbench.batch_norm
+        options = (layout, residual, None, None, None, None, True, 1e-5, True, ceiling)
+        y, *_, passed = operator(*options, True)
+        last = layout.movedim(1, -1).is_contiguous()
+        rows = y.movedim(1, -1).reshape(-1, shape[1]) if last else y.reshape(-1, y[0, 0].numel())
+        through = ((rows > 0) & (rows < (ceiling or math.inf))).to(torch.uint8)
+        through = torch.nn.functional.pad(through, (0, -rows.shape[1] % 8)).unflatten(1, (-1, 8))
+        bits = (through << torch.arange(8)).sum(2)
+        assert torch.equal(passed.long(), bits.flatten())
+        assert operator(*options)[-1].numel() == 0, "only where a gradient will want them"
 
 
 def test_a_cut_relu_keeps_nan_and_knows_its_bounds():

@@ -27,7 +27,7 @@ CALLS = {
     "masked_softmax": (X, torch.ones(6, dtype=torch.bool), 0.5, False),
     "row_norm": (X, W, None, 1e-5, False),
     "add_row_norm": (X, X.square(), W, None, 1e-5, True),
-    "batch_norm": (X, None, None, W, None, None, True, 1e-5, True, 1.0),
+    "batch_norm": (X, None, None, W, None, None, True, 1e-5, True, 1.0, False),
     "group_norm": (X[None], 2, None, None, 1e-5),
     "response_norm": (X[None], 3, 1e-4, 0.75, 1.0),
 }

@@ -229,7 +229,9 @@ def _batch_norm(
     # The operator changes no argument: it returns the batch's statistics.
     output: Tensor
     state = (weight, bias, running_mean, running_var)
-    output, mean, _, variance = _batch(input, residual, *state, training, eps, relu, ceiling or 0.0)
+    output, mean, _, variance, _ = _batch(
+        input, residual, *state, training, eps, relu, ceiling or 0.0, False
+    )
     if training and input.numel() > 0:
         _move(running_mean, running_var, mean, variance, momentum)
     return output

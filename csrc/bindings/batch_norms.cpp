@@ -116,10 +116,25 @@ void pixel_norm(Type type, const BatchNorm& k, const Layout& l, const Tensor& x,
   });
 }
 
+// Bytes of the bits that say what the ReLU let through of an x that is laid out.
+template <class Int>
+Int passed_size(const Tensor& x) {
+  const auto size = [&](int64_t d) {
+    if constexpr (std::is_same_v<Int, int64_t>)
+      return x.size(d);
+    else
+      return x.sym_size(d);
+  };
+  Int area = 1;
+  for (int64_t d = 2; d < x.dim(); ++d) area = area * size(d);
+  const Int rows = is_pixels(x) ? area : size(1), columns = is_pixels(x) ? size(1) : area;
+  return size(0) * rows * ((columns + 7) / 8);
+}
+
 BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
                        const OptionalTensor& weight, const OptionalTensor& bias,
                        const OptionalTensor& running_mean, const OptionalTensor& running_var,
-                       bool training, double eps, bool relu, double ceiling) {
+                       bool training, double eps, bool relu, double ceiling, bool keep) {
   check_batch(input, residual, weight, bias, running_mean, running_var, training);
   const Type type = type_of("batch_norm", input);
   const at::ScalarType statistics = real_of(input);
@@ -136,16 +151,18 @@ BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
   const OptionalTensor v = training ? std::nullopt : real(running_var, statistics);
   const Tensor y = new_like(x), rstd = new_tensor({l.channels}, statistics);
   const Tensor mean = new_tensor({l.channels}, at::kDouble), variance = new_like(mean);
+  const bool keeps = keep && relu && r.has_value();
+  const Tensor passed = new_tensor({keeps ? passed_size<int64_t>(x) : 0}, at::kByte);
   if (x.numel() == 0) {
     mean.zero_();
     variance.zero_();
     rstd.zero_();
-    return {y, mean, rstd, variance};
+    return {y, mean, rstd, variance, passed};
   }
   const BatchNorm k{training,   relu,       l.batch,    l.channels,    l.area,           eps,
                     pointer(x), pointer(r), pointer(w), pointer(b),    pointer(m),       pointer(v),
                     raw(y),     doubles(mean), doubles(variance), raw(rstd),     most_of(ceiling),
-                    streams(y)};
+                    streams(y), keeps ? passed.mutable_data_ptr<uint8_t>() : nullptr};
   if (l.pixels)
     pixel_norm(type, k, l, x, rstd);
   else
@@ -156,18 +173,21 @@ BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
   if (training && count > 1)
     for (int64_t c = 0; c < l.channels; ++c)
       k.variance[c] *= static_cast<double>(count) / static_cast<double>(count - 1);
-  return {y, mean, rstd, variance};
+  return {y, mean, rstd, variance, passed};
 }
 
 BatchResult batch_norm_meta(const Tensor& input, const OptionalTensor& residual,
                             const OptionalTensor& weight, const OptionalTensor& bias,
                             const OptionalTensor& running_mean, const OptionalTensor& running_var,
-                            bool training, double, bool, double) {
+                            bool training, double, bool relu, double, bool keep) {
   check_batch(input, residual, weight, bias, running_mean, running_var, training);
+  const Tensor y = at::empty_like(laid_out(input));
   const Tensor mean = at::empty_symint({input.sym_size(1)}, input.options().dtype(at::kDouble));
-  return {at::empty_like(laid_out(input)), mean,
-          at::empty_symint({input.sym_size(1)}, input.options().dtype(real_of(input))),
-          at::empty_like(mean)};
+  const bool keeps = keep && relu && residual.has_value() && !input.is_cuda();
+  return {y, mean, at::empty_symint({input.sym_size(1)}, input.options().dtype(real_of(input))),
+          at::empty_like(mean),
+          at::empty_symint({keeps ? passed_size<c10::SymInt>(y) : c10::SymInt(0)},
+                           input.options().dtype(at::kByte))};
 }
 
 void pixel_norm_backward(Type type, const BatchNormBackward& k, const Layout& l, const Tensor& rstd,
@@ -217,10 +237,10 @@ void pixel_norm_backward(Type type, const BatchNormBackward& k, const Layout& l,
   });
 }
 
-// `output` is given when a residual was added before the ReLU: the mask cannot be found from the
-// input then. Weight and bias gradients are empty unless `need_parameters`.
+// `kept` is given when a residual was added before the ReLU, which hides from the input what it let
+// through: the bits that forward kept, on CUDA its output. Weight and bias gradients are empty unless `need_parameters`.
 BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
-                                  const OptionalTensor& output, const OptionalTensor& weight,
+                                  const OptionalTensor& kept, const OptionalTensor& weight,
                                   const OptionalTensor& bias, const Tensor& mean,
                                   const Tensor& rstd, bool training, bool relu, bool need_residual,
                                   bool need_parameters, double ceiling) {
@@ -228,8 +248,10 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
   const Type type = type_of("batch_norm", input);
   const at::ScalarType statistics = real_of(input);
   const Tensor x = laid_out(input), dy = in_order_of(x, grad);
-  const OptionalTensor y =
-      output.has_value() ? OptionalTensor(in_order_of(x, *output)) : std::nullopt;
+  TORCH_CHECK(!kept.has_value() || (kept->scalar_type() == at::kByte && kept->is_contiguous() &&
+                                    kept->numel() == passed_size<int64_t>(x)),
+              "benchbench::batch_norm_backward: `kept` must be the bits that batch_norm(keep=True) "
+              "returned for an input of this layout");
   const OptionalTensor w = real(weight, statistics), b = real(bias, statistics);
   const Tensor center = mean.contiguous(), inverse = rstd.contiguous();
   const Layout l = layout_of(x);
@@ -245,7 +267,8 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
   }
   const BatchNormBackward k{training,    relu,       need_parameters, l.batch,
                             l.channels,  l.area,     pointer(dy),     pointer(x),
-                            pointer(y),  pointer(w), pointer(b),      center.const_data_ptr<double>(),
+                            kept.has_value() ? kept->const_data_ptr<uint8_t>() : nullptr,
+                            pointer(w),  pointer(b), center.const_data_ptr<double>(),
                             pointer(inverse), raw(dx), raw_if(need_residual, dr),
                             raw_if(need_parameters, dw), raw_if(need_parameters, db),
                             most_of(ceiling), streams(dx)};
@@ -275,32 +298,33 @@ struct Batch : torch::autograd::Function<Batch> {
   static BatchResult call(const Tensor& input, const OptionalTensor& residual,
                           const OptionalTensor& weight, const OptionalTensor& bias,
                           const OptionalTensor& running_mean, const OptionalTensor& running_var,
-                          bool training, double eps, bool relu, double ceiling) {
+                          bool training, double eps, bool relu, double ceiling, bool keep) {
     static const auto op =
         typed_operator<BatchResult(const Tensor&, const OptionalTensor&, const OptionalTensor&,
                                    const OptionalTensor&, const OptionalTensor&,
-                                   const OptionalTensor&, bool, double, bool, double)>(
+                                   const OptionalTensor&, bool, double, bool, double, bool)>(
             "benchbench::batch_norm");
     at::AutoDispatchBelowADInplaceOrView guard;
     return op.call(input, residual, weight, bias, running_mean, running_var, training, eps, relu,
-                   ceiling);
+                   ceiling, keep);
   }
   static variable_list forward(AutogradContext* context, const Tensor& input,
                                const OptionalTensor& residual, const OptionalTensor& weight,
                                const OptionalTensor& bias, const OptionalTensor& running_mean,
                                const OptionalTensor& running_var, bool training, double eps,
                                bool relu, double ceiling) {
-    auto [y, mean, rstd, variance] = call(input, residual, weight, bias, running_mean, running_var,
-                                          training, eps, relu, ceiling);
-    context->save_for_backward({input, relu && residual.has_value() ? y : Tensor(),
-                                unwrap(weight), unwrap(bias), mean, rstd});
+    auto [y, mean, rstd, variance, passed] = call(input, residual, weight, bias, running_mean,
+                                                  running_var, training, eps, relu, ceiling, true);
+    const Tensor& knows = passed.sym_numel() == 0 ? y : passed;  // what the ReLU let through
+    const Tensor hidden = relu && residual.has_value() ? knows : Tensor();
+    context->save_for_backward({input, hidden, unwrap(weight), unwrap(bias), mean, rstd});
     context->saved_data["training"] = training;
     context->saved_data["relu"] = relu;
     context->saved_data["ceiling"] = ceiling;
     context->saved_data["residual"] = residual.has_value() && residual->requires_grad();
-    context->mark_non_differentiable({mean, rstd, variance});
+    context->mark_non_differentiable({mean, rstd, variance, passed});
     context->set_materialize_grads(false);  // or zeros would be made for the statistics
-    return {y, mean, rstd, variance};
+    return {y, mean, rstd, variance, passed};
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     static const auto op =
@@ -335,13 +359,13 @@ BatchResult batch_norm_autograd(const Tensor& input, const OptionalTensor& resid
                                 const OptionalTensor& weight, const OptionalTensor& bias,
                                 const OptionalTensor& running_mean,
                                 const OptionalTensor& running_var, bool training, double eps,
-                                bool relu, double ceiling) {
+                                bool relu, double ceiling, bool keep) {
   if (!wants_grad(input, {&residual, &weight, &bias}))
     return Batch::call(input, residual, weight, bias, running_mean, running_var, training, eps,
-                       relu, ceiling);
+                       relu, ceiling, keep);
   auto r = Batch::apply(input, residual, weight, bias, running_mean, running_var, training, eps,
                         relu, ceiling);
-  return {r[0], r[1], r[2], r[3]};
+  return {r[0], r[1], r[2], r[3], r[4]};
 }
 
 // Whether all that happens to x goes to the CPU's kernels: no mode, no transform, no wrapper.
@@ -390,9 +414,10 @@ TORCH_LIBRARY_FRAGMENT(benchbench, m) {
   m.def(
       "batch_norm(Tensor input, Tensor? residual, Tensor? weight, Tensor? bias,"
       " Tensor? running_mean, Tensor? running_var, bool training, float eps, bool relu,"
-      " float ceiling) -> (Tensor output, Tensor mean, Tensor rstd, Tensor variance)");
+      " float ceiling, bool keep=False)"
+      " -> (Tensor output, Tensor mean, Tensor rstd, Tensor variance, Tensor passed)");
   m.def(
-      "batch_norm_backward(Tensor grad, Tensor input, Tensor? output, Tensor? weight, Tensor? bias,"
+      "batch_norm_backward(Tensor grad, Tensor input, Tensor? kept, Tensor? weight, Tensor? bias,"
       " Tensor mean, Tensor rstd, bool training, bool relu, bool need_residual,"
       " bool need_parameters, float ceiling) -> (Tensor, Tensor, Tensor, Tensor)");
 }

@@ -7,7 +7,9 @@
 
 namespace benchbench {
 
-using BatchResult = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // output, mean, rstd, variance
+// Output, mean, rstd, variance, and what the ReLU let through, as bits: empty unless it is to be kept
+// for a backward that could not find it from the input, and where kernels read the output instead.
+using BatchResult = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 using BatchGradient = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // input, residual, weight, bias
 
 // Channels are the second dimension. In memory they are planes (N, C, area), or the last dimension

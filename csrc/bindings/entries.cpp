@@ -10,9 +10,9 @@ using CurveOf = Tensor(const Tensor&, int64_t, double, double);
 using RowNormOf = Tensor(const Tensor&, const OptionalTensor&, const OptionalTensor&, double, bool);
 using AddRowNormOf = std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const OptionalTensor&,
                                                 const OptionalTensor&, double, bool);
-using BatchNormOf = std::tuple<Tensor, Tensor, Tensor, Tensor>(
+using BatchNormOf = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>(
     const Tensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
-    const OptionalTensor&, const OptionalTensor&, bool, double, bool, double);
+    const OptionalTensor&, const OptionalTensor&, bool, double, bool, double, bool);
 using GroupNormOf = std::tuple<Tensor, Tensor, Tensor, Tensor>(
     const Tensor&, int64_t, const OptionalTensor&, const OptionalTensor&, double);
 using PackedGateOf = Tensor(const Tensor&, int64_t);

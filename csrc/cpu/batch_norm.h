@@ -7,7 +7,7 @@
 // the first one left in the cache: a channel of up to about half of L2 is read from memory once.
 // Bytes: 2n and 3n for such channels, 3n and 5n for larger ones; a residual adds n forward, its gradient
 // n backward. The ReLU's mask is computed again from x, by the same operations as in forward; only with
-// a residual it is read from y. Outputs beyond the last-level cache are streamed past it, which leaves
+// a residual forward keeps it, as bits (passed.h). Outputs beyond the last-level cache are streamed past it, which leaves
 // the caches to what is read twice.
 //
 // A channel's planes lie far apart, and at each one the processor's prefetching begins anew; therefore
@@ -25,7 +25,7 @@
 #pragma once
 
 #include "cpu/elementwise.h"
-#include "cpu/pairs.h"
+#include "cpu/passed.h"
 
 namespace benchbench::BB_ISA {
 namespace {  // internal linkage: no symbol of a vector unit is weak
@@ -139,7 +139,14 @@ static inline V relu_cut(V v, V most) {
   return minimum(most, Relu::value(v));
 }
 
-template <class T, bool STREAM, bool RESIDUAL, bool RELU>
+// The bits of the stretch at `at`, which begins a byte.
+template <class Bits>
+static inline Bits* passed_at(Bits* passed, int64_t area, int64_t at) {
+  const int64_t plane = at / area;
+  return passed + plane * passed_bytes(area) + (at - plane * area) / 8;
+}
+
+template <class T, bool STREAM, bool RESIDUAL, bool RELU, bool KEEP = false>
 static void plane_apply(const BatchNorm& k, int64_t c, const Walk& walk, int64_t lead,
                         int64_t residual_lead,
                         const Affine<typename Element<T>::Sum>& coefficients) {
@@ -156,6 +163,7 @@ static void plane_apply(const BatchNorm& k, int64_t c, const Walk& walk, int64_t
     const T* x = static_cast<const T*>(k.x) + at;
     const T* r = RESIDUAL ? static_cast<const T*>(k.residual) + at : nullptr;
     T* y = static_cast<T*>(k.y) + at;
+    uint8_t* passed = KEEP ? passed_at(k.passed, k.area, at) : nullptr;
     const int64_t ahead = led(lead, next), later = led(residual_lead, next);
     for_pairs<T>(length, [=](int64_t i, auto tag) {
       fetch(x + i + ahead);
@@ -165,13 +173,10 @@ static void plane_apply(const BatchNorm& k, int64_t c, const Walk& walk, int64_t
         if constexpr (RELU) v = relu_cut(v, most);
         return v;
       };
-      if constexpr (RESIDUAL)
-        put<STREAM>(y + i,
-                    map([=](V v, V w) { return finish(affine(v, m, a, b) + w); }, in,
-                        load(r + i, tag)),
-                    tag);
-      else
-        put<STREAM>(y + i, map([=](V v) { return finish(affine(v, m, a, b)); }, in), tag);
+      auto v = map([=](V v) { return affine(v, m, a, b); }, in);
+      if constexpr (RESIDUAL) v = map([](V v, V w) { return v + w; }, v, load(r + i, tag));
+      if constexpr (KEEP) put_through<T>(passed, i, v, most, tag);
+      put<STREAM>(y + i, map(finish, v), tag);
     });
   });
 }
@@ -180,9 +185,10 @@ template <class T, bool STREAM>
 static void plane_norm(const BatchNorm& k, int64_t first, int64_t last) {
   using R = typename Element<T>::Sum;
   const auto apply =
-      k.residual
-          ? (k.relu ? plane_apply<T, STREAM, true, true> : plane_apply<T, STREAM, true, false>)
-          : (k.relu ? plane_apply<T, STREAM, false, true> : plane_apply<T, STREAM, false, false>);
+      !k.residual ? (k.relu ? plane_apply<T, STREAM, false, true> : plane_apply<T, STREAM, false, false>)
+      : !k.relu   ? plane_apply<T, STREAM, true, false>
+      : k.passed  ? plane_apply<T, STREAM, true, true, true>
+                  : plane_apply<T, STREAM, true, true>;
   const auto coefficients = [&](int64_t c) {
     return Affine<R>(k.mean[c], static_cast<const R*>(k.rstd)[c], k.w, k.b, c);
   };
@@ -218,26 +224,22 @@ static void plane_norm(const BatchNorm& k, int64_t first, int64_t last) {
 }
 
 // Where the gradient passes the ReLU.
-enum class Mask { none, from_x, from_y };
+enum class Mask { none, from_x, kept };
 
 static inline Mask mask_of(const BatchNormBackward& k) {
-  return !k.relu ? Mask::none : k.y ? Mask::from_y : Mask::from_x;
+  return !k.relu ? Mask::none : k.passed ? Mask::kept : Mask::from_x;
 }
 
-// The gradient d where the ReLU let `before` through and did not cut it.
-template <Mask MASK, class V>
-static inline V passed(V d, [[maybe_unused]] V before, [[maybe_unused]] V most) {
-  if constexpr (MASK == Mask::none) return d;
-  const V uncut = before >= most ? V{} : d;
-  return before > V{} ? uncut : V{};
-}
-
-// The same at one vector, where `before` may be what was kept as y.
-template <Mask MASK, class T, class Tag>
-static inline typename Element<T>::V passed(const T* dy, const T* y, typename Element<T>::V before,
-                                            typename Element<T>::V most, int64_t i, Tag tag) {
-  if constexpr (MASK == Mask::from_y) before = load(y + i, tag);
-  return passed<MASK>(load(dy + i, tag), before, most);
+// The gradient d where it passes: at a value `before` the ReLU, or by the bits that were kept of it.
+template <Mask MASK, class T, class V, class M, class Tag>
+static inline V through(V d, [[maybe_unused]] V before, [[maybe_unused]] M most,
+                        [[maybe_unused]] const uint8_t* passed, [[maybe_unused]] int64_t i,
+                        [[maybe_unused]] Tag tag) {
+  if constexpr (MASK == Mask::from_x)
+    d = map([=](M d, M v) { return is_through(v, most) ? d : M{}; }, d, before);
+  if constexpr (MASK == Mask::kept)
+    d = map([](M d, auto mask) { return mask ? d : M{}; }, d, get_bits<T>(passed, i, tag));
+  return d;
 }
 
 // dx = a g + b (x - middle) + c.
@@ -264,8 +266,10 @@ static void plane_backward(const BatchNormBackward& k, int64_t channel, int64_t 
   const Affine<R> forward(mean, rstd, k.w, k.b, channel);
   const V m = splat<V>(forward.middle), scale = splat<V>(forward.scale),
           offset = splat<V>(forward.offset), most = splat<V>(k.most);
-  const T *dy = static_cast<const T*>(k.dy), *x = static_cast<const T*>(k.x),
-          *y = static_cast<const T*>(k.y);
+  const T *dy = static_cast<const T*>(k.dy), *x = static_cast<const T*>(k.x);
+  const auto bits_at = [&](int64_t at) {
+    return MASK == Mask::kept ? passed_at(k.passed, k.area, at) : nullptr;
+  };
   double totals[2] = {0, 0};
   if (k.training || k.sums) {
     Sums<2, T> sums;
@@ -273,14 +277,14 @@ static void plane_backward(const BatchNormBackward& k, int64_t channel, int64_t 
     stretches(k.channels, k.area, channel, {0, k.batch, false},
               [&](int64_t at, int64_t length, int64_t following) {
       const int64_t ahead = led(first_lead, following);
+      const uint8_t* passed = bits_at(at);
       sums.add(0, length, [=](int64_t i, auto tag, V* s) {
         const int64_t next = at + i + ahead;
         fetch(x + next);
         fetch(dy + next);
-        if constexpr (MASK == Mask::from_y) fetch(y + next);
         const V value = load(x + at + i, tag);
-        const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
-                                 affine(value, m, scale, offset), most, i, tag);
+        const V g = through<MASK, T>(load(dy + at + i, tag), affine(value, m, scale, offset), most,
+                                     passed, i, tag);
         s[0] += g;
         s[1] += g * (value - m);  // g is zero past the end
       });
@@ -305,14 +309,14 @@ static void plane_backward(const BatchNormBackward& k, int64_t channel, int64_t 
   stretches(k.channels, k.area, channel, {0, k.batch, true},
             [&](int64_t at, int64_t length, int64_t following) {
     const int64_t ahead = led(second_lead, following);
+    const uint8_t* passed = bits_at(at);
     for_vectors<T>(length, [=](int64_t i, auto tag) {
       const int64_t next = at + i + ahead;
       fetch(x + next);
       fetch(dy + next);
-      if constexpr (MASK == Mask::from_y) fetch(y + next);
       const V value = load(x + at + i, tag);
-      const V g = passed<MASK>(dy + at, MASK == Mask::from_y ? y + at : y,
-                               affine(value, m, scale, offset), most, i, tag);
+      const V g = through<MASK, T>(load(dy + at + i, tag), affine(value, m, scale, offset), most,
+                                   passed, i, tag);
       put<STREAM>(dx + at + i, a * g + (b * (value - m) + c), tag);
       if (dr) put<STREAM>(dr + at + i, g, tag);
     });
@@ -324,9 +328,8 @@ static void plane_norm_backward(const BatchNormBackward& k, int64_t first, int64
   const Mask mask = mask_of(k);
   const auto run = mask == Mask::none     ? plane_backward<T, STREAM, Mask::none>
                    : mask == Mask::from_x ? plane_backward<T, STREAM, Mask::from_x>
-                                          : plane_backward<T, STREAM, Mask::from_y>;
-  const int64_t bytes =
-      k.batch * k.area * int64_t(sizeof(T)) * (mask == Mask::from_y ? 3 : 2);
+                                          : plane_backward<T, STREAM, Mask::kept>;
+  const int64_t bytes = 2 * k.batch * k.area * int64_t(sizeof(T));
   const bool asks = 2 * bytes <= two_channels(), stays = bytes <= two_channels();
   for (int64_t c = first; c < last; ++c)
     run(k, c, asks && c > first ? 0 : NEXT_STRETCH,

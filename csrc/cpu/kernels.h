@@ -68,7 +68,12 @@ struct BatchNorm {
   void* rstd;               // real, written
   double most = NAN;
   bool stream = false;
+  uint8_t* passed = nullptr;  // written where not null, a residual and a ReLU: passed_bytes() a row
 };
+
+// Bytes of the bits that say which of n elements (a plane's, or a pixel's channels) the ReLU let through;
+// cpu/passed.h has their order.
+static inline int64_t passed_bytes(int64_t n) { return (n + 7) / 8; }
 
 // With g = dy where the ReLU let the value through uncut and xhat = (x - mean) rstd: db = sum of g, dw = sum
 // of g xhat, dx = w rstd (g - db/m - xhat dw/m) in training, w rstd g in evaluation, dresidual = g.
@@ -77,7 +82,7 @@ struct BatchNormBackward {
   bool sums;  // whether dw and db are wanted; in training they are computed anyway
   int64_t batch, channels, area;
   const void *dy, *x;
-  const void* y;        // shows what the ReLU let through; null: computed again from x
+  const uint8_t* passed;  // what the ReLU let through, as BatchNorm writes it; null: found from x
   const void *w, *b;
   const double* mean;
   const void* rstd;

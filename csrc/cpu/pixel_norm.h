@@ -14,7 +14,8 @@
 // begins anew: so far ahead that the distance is part of the instruction and takes no register, of which
 // apply and gradient have none to spare. The pivot of the moments is the mean of the call's first rows.
 //
-// Bytes: 3n forward and 5n backward where the tensor is beyond the last-level cache, 2n and 3n within.
+// Bytes: 3n forward and 5n backward where the tensor is beyond the last-level cache, 2n and 3n within; a
+// residual adds n forward, its gradient n backward.
 #pragma once
 
 #include "cpu/batch_norm.h"
@@ -169,7 +170,7 @@ static inline void fetch_first(const T* p) {
   for (int64_t line = 0; line < LEAD; line += 64) fetch(reinterpret_cast<const char*>(p) + line);
 }
 
-template <class T, bool STREAM, bool RESIDUAL, bool RELU>
+template <class T, bool STREAM, bool RESIDUAL, bool RELU, bool KEEP = false>
 static void pixel_apply(const BatchNorm& k, const typename Element<T>::Sum* coefficients,
                         int64_t first, int64_t last) {
   using V = typename Element<T>::V;
@@ -180,18 +181,25 @@ static void pixel_apply(const BatchNorm& k, const typename Element<T>::Sum* coef
     const T *x = static_cast<const T*>(k.x) + begin * n,
             *r = RESIDUAL ? static_cast<const T*>(k.residual) + begin * n : nullptr;
     T* y = static_cast<T*>(k.y) + begin * n;
+    const int64_t pitch = passed_bytes(n);
+    uint8_t* passed = KEEP ? k.passed + begin * pitch : nullptr;
     fetch_first(x);
     if constexpr (RESIDUAL) fetch_first(r);
-    for (int64_t row = begin; row < end; ++row, x += n, y += n, r += RESIDUAL ? n : 0)
+    for (int64_t row = begin; row < end; ++row) {
       for_pairs<T>(n, [=](int64_t i, auto tag) {
         fetch_on(x + i);
         if constexpr (RESIDUAL) fetch_on(r + i);
         auto v = map(AFFINE, load(x + i, tag), load_plain<T>(m + i, tag),
                      load_plain<T>(a + i, tag), load_plain<T>(b + i, tag));
         if constexpr (RESIDUAL) v = map([](V v, V w) { return v + w; }, v, load(r + i, tag));
+        if constexpr (KEEP) put_through<T>(passed, i, v, most, tag);
         if constexpr (RELU) v = map([=](V v) { return relu_cut(v, most); }, v);
         put<STREAM>(y + i, v, tag);
       });
+      x += n, y += n;
+      if constexpr (RESIDUAL) r += n;
+      if constexpr (KEEP) passed += pitch;
+    }
   });
 }
 
@@ -204,8 +212,9 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
   const V most = splat<V>(k.most);
   for (; c0 < c1; c0 += COLUMNS) {
     const int64_t wide = c1 - c0 < COLUMNS ? c1 - c0 : COLUMNS;
-    const T *dy = static_cast<const T*>(k.dy) + c0, *x = static_cast<const T*>(k.x) + c0,
-            *y = MASK == Mask::from_y ? static_cast<const T*>(k.y) + c0 : nullptr;
+    const T *dy = static_cast<const T*>(k.dy) + c0, *x = static_cast<const T*>(k.x) + c0;
+    const uint8_t* bits = MASK == Mask::kept ? k.passed + c0 / 8 : nullptr;
+    const int64_t pitch = passed_bytes(n);
     const auto *m = coefficients + c0, *a = m + n, *b = a + n;
     ColumnSums<T, FAR> sums;
     const int64_t lead = sums.lead(wide) * n;
@@ -213,14 +222,12 @@ static void pixel_sums(const BatchNormBackward& k, const typename Element<T>::Su
       const int64_t at = row * n + c, next = at + lead;
       fetch(x + next);
       fetch(dy + next);
-      if constexpr (MASK == Mask::from_y) fetch(y + next);
       const auto value = load(x + at, tag), middle = load_plain<T>(m + c, tag);
       auto before = value;
       if constexpr (MASK == Mask::from_x)
         before = map(AFFINE, value, middle, load_plain<T>(a + c, tag), load_plain<T>(b + c, tag));
-      if constexpr (MASK == Mask::from_y) before = load(y + at, tag);
-      const auto through = [=](V d, V w) { return passed<MASK>(d, w, most); };
-      const auto g = map(through, load(dy + at, tag), before);
+      const uint8_t* passed = MASK == Mask::kept ? bits + row * pitch : nullptr;
+      const auto g = through<MASK, T>(load(dy + at, tag), before, most, passed, c, tag);
       one = map([](V s, V v) { return s + v; }, one, g);
       two = map([](V s, V v, V w, V u) { return s + v * (w - u); }, two, g, value, middle);
     });
@@ -241,27 +248,23 @@ static void pixel_gradient(const BatchNormBackward& k, const typename Element<T>
   const auto *a = gradient, *b = gradient + n, *c = gradient + 2 * n;
   const V most = splat<V>(k.most);
   stretches_of_rows<T>(first, last, n, [&](int64_t begin, int64_t end) {
-    constexpr bool KEPT = MASK == Mask::from_y;
-    const int64_t at = begin * n;
-    const T *dy = static_cast<const T*>(k.dy) + at, *x = static_cast<const T*>(k.x) + at,
-            *y = KEPT ? static_cast<const T*>(k.y) + at : nullptr;
+    constexpr bool KEPT = MASK == Mask::kept;
+    const int64_t at = begin * n, pitch = passed_bytes(n);
+    const T *dy = static_cast<const T*>(k.dy) + at, *x = static_cast<const T*>(k.x) + at;
+    const uint8_t* passed = KEPT ? k.passed + begin * pitch : nullptr;
     T *dx = static_cast<T*>(k.dx) + at, *dr = k.dresidual ? static_cast<T*>(k.dresidual) + at : nullptr;
     fetch_first(x);
     fetch_first(dy);
-    if constexpr (KEPT) fetch_first(y);
     for (int64_t row = begin; row < end; ++row) {
       for_pairs<T>(n, [=](int64_t i, auto tag) {
         fetch_on(x + i);
         fetch_on(dy + i);
-        if constexpr (KEPT) fetch_on(y + i);
         const auto value = load(x + i, tag), middle = load_plain<T>(m + i, tag);
         auto before = value;
         if constexpr (MASK == Mask::from_x)
           before = map(AFFINE, value, middle, load_plain<T>(scale + i, tag),
                        load_plain<T>(offset + i, tag));
-        if constexpr (KEPT) before = load(y + i, tag);
-        const auto through = [=](V d, V w) { return passed<MASK>(d, w, most); };
-        const auto g = map(through, load(dy + i, tag), before);
+        const auto g = through<MASK, T>(load(dy + i, tag), before, most, passed, i, tag);
         const auto rest = map([](V v, V u, V b, V c) { return b * (v - u) + c; }, value, middle,
                               load_plain<T>(b + i, tag), load_plain<T>(c + i, tag));
         const auto slope = [](V a, V g, V rest) { return a * g + rest; };
@@ -269,7 +272,7 @@ static void pixel_gradient(const BatchNormBackward& k, const typename Element<T>
         if (dr) put<STREAM>(dr + i, g, tag);
       });
       x += n, dy += n, dx += n;
-      if constexpr (KEPT) y += n;
+      if constexpr (KEPT) passed += pitch;
       if (dr) dr += n;
     }
   });
@@ -302,9 +305,11 @@ static void pixel_apply_entry(Type type, const BatchNorm& k, const void* coeffic
     for_store<T>(k.stream && can_stream(k.y, k.channels * int64_t(sizeof(T))), [&](auto past_caches) {
       constexpr bool STREAM = decltype(past_caches)::value;
       const auto run =
-          k.residual
-              ? (k.relu ? pixel_apply<T, STREAM, true, true> : pixel_apply<T, STREAM, true, false>)
-              : (k.relu ? pixel_apply<T, STREAM, false, true> : pixel_apply<T, STREAM, false, false>);
+          !k.residual
+              ? (k.relu ? pixel_apply<T, STREAM, false, true> : pixel_apply<T, STREAM, false, false>)
+          : !k.relu  ? pixel_apply<T, STREAM, true, false>
+          : k.passed ? pixel_apply<T, STREAM, true, true, true>
+                     : pixel_apply<T, STREAM, true, true>;
       run(k, static_cast<const typename Element<T>::Sum*>(coefficients), first, last);
     });
   });
@@ -320,7 +325,7 @@ static void pixel_sums_entry(Type type, const BatchNormBackward& k, const void* 
       constexpr bool FAR = decltype(beyond)::value;
       const auto run = mask == Mask::none     ? pixel_sums<T, FAR, Mask::none>
                        : mask == Mask::from_x ? pixel_sums<T, FAR, Mask::from_x>
-                                              : pixel_sums<T, FAR, Mask::from_y>;
+                                              : pixel_sums<T, FAR, Mask::kept>;
       run(k, static_cast<const typename Element<T>::Sum*>(coefficients), first, last, c0, c1, sum,
           product);
     };
@@ -340,7 +345,7 @@ static void pixel_gradient_entry(Type type, const BatchNormBackward& k, const vo
       constexpr bool STREAM = decltype(past_caches)::value;
       const auto run = mask == Mask::none     ? pixel_gradient<T, STREAM, Mask::none>
                        : mask == Mask::from_x ? pixel_gradient<T, STREAM, Mask::from_x>
-                                              : pixel_gradient<T, STREAM, Mask::from_y>;
+                                              : pixel_gradient<T, STREAM, Mask::kept>;
       run(k, static_cast<const R*>(coefficients), static_cast<const R*>(gradient), first, last);
     });
   });

@@ -75,7 +75,7 @@ void check_uncut(double ceiling) {
 BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
                        const OptionalTensor& weight, const OptionalTensor& bias,
                        const OptionalTensor& running_mean, const OptionalTensor& running_var,
-                       bool training, double eps, bool relu, double ceiling) {
+                       bool training, double eps, bool relu, double ceiling, bool) {
   check_batch(input, residual, weight, bias, running_mean, running_var, training);
   check_uncut(ceiling);
   const Type type = type_of("batch_norm", input);
@@ -93,11 +93,12 @@ BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
   const auto options = x.options().dtype(at::kDouble);
   const Tensor mean = at::empty({l.channels}, options), variance = at::empty_like(mean);
   const Tensor rstd = at::empty({l.channels}, x.options().dtype(real_of(x)));
+  const Tensor passed = at::empty({0}, x.options().dtype(at::kByte));  // backward reads the output
   if (x.numel() == 0) {
     mean.zero_();
     variance.zero_();
     rstd.zero_();
-    return {y, mean, rstd, variance};
+    return {y, mean, rstd, variance, passed};
   }
   const cuda::BatchNormForward k{training,   relu,       {l.batch, l.channels, l.area},
                                  eps,        pointer(x), pointer(r),
@@ -111,11 +112,11 @@ BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
     const Tensor between = workspace(x, training ? cuda::pixel_workspace(k.shape, here) : 0);
     check_launch("batch_norm", cuda::pixel_norm(type, k, memory(between), here));
   }
-  return {y, mean, rstd, variance};
+  return {y, mean, rstd, variance, passed};
 }
 
 BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
-                                  const OptionalTensor& output, const OptionalTensor& weight,
+                                  const OptionalTensor& kept, const OptionalTensor& weight,
                                   const OptionalTensor& bias, const Tensor& mean,
                                   const Tensor& rstd, bool training, bool relu, bool need_residual,
                                   bool need_parameters, double ceiling) {
@@ -124,7 +125,7 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
   const Type type = type_of("batch_norm", input);
   const Tensor x = laid_out(input), dy = in_order_of(x, grad);
   const OptionalTensor y =
-      output.has_value() ? OptionalTensor(in_order_of(x, *output)) : std::nullopt;
+      kept.has_value() ? OptionalTensor(in_order_of(x, *kept)) : std::nullopt;
   const GivenParameter w(weight, x), b(bias, x);
   const Tensor center = mean.contiguous(), inverse = rstd.contiguous();
   const Layout l = layout_of(x);
