@@ -27,7 +27,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cpu_kernels import heading, record, speed_up
+from cpu_kernels import heading, record
+from kernel_lines import speed_up
 
 from benchbench import supervise
 from benchbench.catalog import Description
