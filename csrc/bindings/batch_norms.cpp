@@ -237,8 +237,9 @@ void pixel_norm_backward(Type type, const BatchNormBackward& k, const Layout& l,
   });
 }
 
-// `kept` is given when a residual was added before the ReLU, which hides from the input what it let
-// through: the bits that forward kept, on CUDA its output. Weight and bias gradients are empty unless `need_parameters`.
+// `kept` is given when a residual was added before the ReLU, so that the input does not tell what it let
+// through: the bits that forward kept, on CUDA its output. Weight and bias gradients are empty unless
+// `need_parameters`.
 BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
                                   const OptionalTensor& kept, const OptionalTensor& weight,
                                   const OptionalTensor& bias, const Tensor& mean,

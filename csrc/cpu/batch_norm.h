@@ -7,8 +7,8 @@
 // the first one left in the cache: a channel of up to about half of L2 is read from memory once.
 // Bytes: 2n and 3n for such channels, 3n and 5n for larger ones; a residual adds n forward, its gradient
 // n backward. The ReLU's mask is computed again from x, by the same operations as in forward; only with
-// a residual forward keeps it, as bits (passed.h). Outputs beyond the last-level cache are streamed past it, which leaves
-// the caches to what is read twice.
+// a residual forward keeps it, as bits (passed.h). Outputs beyond the last-level cache are streamed past
+// it, which leaves the caches to what is read twice.
 //
 // A channel's planes lie far apart, and at each one the processor's prefetching begins anew; therefore
 // all phases ask for lines themselves. Where two channels fit into L2, the second phase, which reads

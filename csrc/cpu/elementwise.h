@@ -4,7 +4,7 @@
 // forward, 3n backward, gated forms 3n and 5n. The last vector of a range is loaded and stored in
 // part, by the same arithmetic, so a value does not depend on where a range ends. Outputs that are
 // larger than the last-level cache are streamed past it (the caller says so): a plain store would read
-// each line before it overwrites it.
+// each line before it overwrites it; inputs are asked for ahead then (vectors.h).
 //
 // In float beyond the cache memory is the limit on AVX-512. Elsewhere it is the number of instructions
 // in flight (about 150 on Zen 5) over the length of an element's chain of them: hence polynomials in

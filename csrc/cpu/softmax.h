@@ -152,7 +152,8 @@ template <bool STREAM, class T>
 static void log_softmax_backward(const T* dy, const T* y, T* dx, int64_t rows, int64_t n) {
   using V = typename Element<T>::V;
   for (int64_t row = 0; row < rows; ++row, dy += n, y += n, dx += n) {
-    const V total = V{} + row_total<T>(n, [=](int64_t i, auto tag) { return take<STREAM>(dy + i, tag); });
+    const auto term = [=](int64_t i, auto tag) { return take<STREAM>(dy + i, tag); };
+    const V total = V{} + row_total<T>(n, term);
     for_pairs<T>(n, [=](int64_t i, auto tag) {
       const auto gradient = [=](auto d, auto v) { return d - exponential(v) * total; };
       put<STREAM>(dx + i, map(gradient, load(dy + i, tag), take<STREAM>(y + i, tag)), tag);

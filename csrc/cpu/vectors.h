@@ -56,8 +56,7 @@ static inline void fetch_on(const T* p) {
 
 // A load; where data come from memory (FAR), one that asks for the line LEAD bytes on, too. The
 // processor's own prefetching does not keep up beside streaming stores: on two cores of a Xeon without
-// it silu takes 1.7 times the time of a copy in float32 and 4.2 times in bfloat16, with it
-// 1.2 and 1.7.
+// it silu takes 1.7 times the time of a copy in float32 and 4.2 times in bfloat16, with it 1.2 and 1.7.
 template <bool FAR, class T, class Tag>
 static inline auto take(const T* p, Tag tag) {
   if constexpr (FAR) fetch_on(p);
