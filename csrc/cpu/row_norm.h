@@ -12,10 +12,10 @@
 //
 // Numerics: the pivot is the mean of about an eighth of the row or more, so it is at most about sqrt(7)
 // deviations from the mean, and subtracting its square from that of the deviations costs at most three
-// bits, of sums that are drained into double (vectors.h). The mean that y subtracts is a float, `middle`; what
-// rounding it left, `rest`, enters y and xhat as a constant: (x - mean) rstd = (x - middle) rstd - rest
-// rstd. So a mean of 1e4 beside a deviation of 1 costs nothing. dw and db are summed in row order within
-// a call; whoever splits the rows adds the parts in a fixed order.
+// bits, of sums that are drained into double (vectors.h). The mean that y subtracts is a float,
+// `middle`; what rounding it left, `rest`, enters y and xhat as a constant: (x - mean) rstd = (x -
+// middle) rstd - rest rstd. So a mean of 1e4 beside a deviation of 1 costs nothing. dw and db are
+// summed in row order within a call; whoever splits the rows adds the parts in a fixed order.
 #pragma once
 
 #include "cpu/elementwise.h"
