@@ -11,7 +11,7 @@ A row for each op, direction, size class, dtype and number of threads: the time 
 multiple of the floor (a copy of the bytes that the op has to move, interleaved with it), its
 speed-up over eager and over torch.compile, its largest error beside eager's, and whether the goal
 of ``kernel_goals.py`` is met. Sizes: ``beyond`` the last-level cache, in ``cache`` (about 1 MiB),
-and ``calls`` of 16 to 4096 elements, where the way to the kernel counts. A row that misses its goal
+and ``calls`` of 16 to 4096 elements, where the way to the kernel counts. A row that meets no goal
 says what was measured of the reasons: page faults and system time of its calls, and the share of a
 call that an empty one takes. A peer whose answer is rejected as wrong has no speed to reach. Each
 row costs about a second for each process and contender, and as much again where torch.compile has

@@ -37,7 +37,7 @@ class Line:
     goal: Goal | None = None
     met: bool | None = None
     why: str = ""
-    """What became of a peer without a time; where the goal is missed, what was measured of why."""
+    """What became of a peer without a time; where no goal is met, what was measured of why."""
 
     def text(self) -> str:
         """The row as the table shows it."""
@@ -139,7 +139,7 @@ def _line(
         error=row.metrics.get("ulp", row.errors.get("max")),
         eager_error=(eager.metrics if eager else {}).get("ulp", row.baseline_errors.get("max")),
         met=met,
-        why="; ".join([*_peers_lost(peers), *([] if met is not False else _reasons(row, empty))]),
+        why="; ".join([*_peers_lost(peers), *([] if met else _reasons(row, empty))]),
     )
 
 
