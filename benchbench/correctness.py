@@ -199,10 +199,10 @@ class Checker:
                 self._check(entrant, again=True)
             return
         if reason:
-            reason = checks.unwritten(output, FILL) or reason + self._second_opinion(
-                entrant, reading
-            )
-            entrant.reject("wrong", "check", reason)
+            unwritten = checks.unwritten(output, FILL)
+            entrant.reject("wrong", "check", unwritten or reason)
+            if not unwritten:
+                entrant.reason += self._second_opinion(entrant, reading)
         if entrant.alive:
             self._ask_workload(entrant, output, "check")
         if entrant.alive:
@@ -218,12 +218,16 @@ class Checker:
         """Whether a wrong output comes out right when asked for again, to say so beside the reason.
 
         A race in the contender, or memory that somebody else broke, is looked for elsewhere than a
-        mistake in its arithmetic.
+        mistake in its arithmetic. The contender is rejected already: what else goes wrong here does
+        not take the place of the reason.
         """
         if self._workload.stateful:
             return ""
-        output, _, reading = self._first_output(entrant) or (None, (), ())
-        if not entrant.alive or not reading or reading == wrong:
+        found: list[tuple[Any, outputs.Glance, outputs.Reading]] = []
+        self._fill_free_memory()
+        self._guard.attempt(entrant, "check", lambda: found.append(self._fresh_output(entrant)))
+        output, _, reading = found[0] if found else (None, (), ())
+        if not reading or reading == wrong:
             return ""
         if self._compare(entrant, output, reading)[1]:
             return "; the next call gave another wrong output"
@@ -249,22 +253,23 @@ class Checker:
 
     def _first_output(self, entrant: Entrant) -> Any:
         """Output of the call that the reference is compared with, and its values right then."""
+        self._fill_free_memory()
+        return self._guard.attempt(entrant, "check", lambda: self._fresh_output(entrant))
+
+    def _fill_free_memory(self) -> None:
         if self._baseline_specs is not None and not self._workload.stateful:
             checks.poison(self._baseline_specs, 2)
 
-        def call() -> Any:
-            with Perturbed():
-                for _ in range(self._workload.check_calls - 1):
-                    entrant.call()
-                if not self._workload.stateful:
-                    output = entrant.call()
-                    glance = outputs.glance(output)
-                    return output, glance, self._read(entrant, output, "check")
-            output = self._weighed_call(entrant)
-            glance = outputs.glance(output)
-            return output, glance, self._read(entrant, output, "check")
-
-        return self._guard.attempt(entrant, "check", call)
+    def _fresh_output(self, entrant: Entrant) -> tuple[Any, outputs.Glance, outputs.Reading]:
+        """An output, a glance at it as soon as it is there, and its values."""
+        with Perturbed():
+            for _ in range(self._workload.check_calls - 1):
+                entrant.call()
+            if not self._workload.stateful:
+                output = entrant.call()
+                return output, outputs.glance(output), self._read(entrant, output, "check")
+        output = self._weighed_call(entrant)
+        return output, outputs.glance(output), self._read(entrant, output, "check")
 
     def _weighed_call(self, entrant: Entrant) -> Any:
         """One call, with its peak of memory in the entrant's signals when that is asked for."""

@@ -231,10 +231,15 @@ def test_empty_batches(shape):
     x = torch.empty(shape, requires_grad=True)
     mean, var = torch.zeros(shape[1]), torch.ones(shape[1])
     w = torch.ones(shape[1], requires_grad=True)
+    r = torch.empty(shape, requires_grad=True)
     for training in (True, False):
         y = fused.batch_norm(x, mean, var, w, None, training)
         dx, dw = torch.autograd.grad(y.sum(), (x, w))
         assert y.shape == dx.shape == x.shape
+        assert (dw == 0).all()
+        y = fused.batch_norm_add_relu(x, r, mean, var, w, None, training)
+        dx, dr, dw = torch.autograd.grad(y.sum(), (x, r, w))
+        assert y.shape == dx.shape == dr.shape == x.shape
         assert (dw == 0).all()
     assert (mean == 0).all()
     assert (var == 1).all()

@@ -86,6 +86,16 @@ def test_a_wrong_output_is_asked_for_again_to_say_whether_it_stays_wrong(errors,
     assert more == words
 
 
+def test_a_wrong_contender_that_then_raises_is_still_wrong():
+    def build(inputs):
+        left = [inputs.x * 2 + 0.1]
+        return lambda: left.pop()
+
+    row = run(BASE, contender("other", build))["other"]
+    assert row.status == "wrong"
+    assert row.reason.startswith("the largest relative error of its float32 output is ")
+
+
 def test_all_contenders_of_a_case_read_the_same_buffers():
     seen = set()
 

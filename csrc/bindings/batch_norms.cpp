@@ -128,7 +128,7 @@ Int passed_size(const Tensor& x) {
   Int area = 1;
   for (int64_t d = 2; d < x.dim(); ++d) area = area * size(d);
   const Int rows = is_pixels(x) ? area : size(1), columns = is_pixels(x) ? size(1) : area;
-  return size(0) * rows * ((columns + 7) / 8);
+  return size(0) * rows * passed_bytes(columns);
 }
 
 BatchResult batch_norm(const Tensor& input, const OptionalTensor& residual,
@@ -249,10 +249,6 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
   const Type type = type_of("batch_norm", input);
   const at::ScalarType statistics = real_of(input);
   const Tensor x = laid_out(input), dy = in_order_of(x, grad);
-  TORCH_CHECK(!kept.has_value() || (kept->scalar_type() == at::kByte && kept->is_contiguous() &&
-                                    kept->numel() == passed_size<int64_t>(x)),
-              "benchbench::batch_norm_backward: `kept` must be the bits that batch_norm(keep=True) "
-              "returned for an input of this layout");
   const OptionalTensor w = real(weight, statistics), b = real(bias, statistics);
   const Tensor center = mean.contiguous(), inverse = rstd.contiguous();
   const Layout l = layout_of(x);
@@ -266,6 +262,10 @@ BatchGradient batch_norm_backward(const Tensor& grad, const Tensor& input,
     db.zero_();
     return {dx, dr, as_type(dw, kind), as_type(db, kind)};
   }
+  TORCH_CHECK(!kept.has_value() || (kept->scalar_type() == at::kByte && kept->is_contiguous() &&
+                                    kept->numel() == passed_size<int64_t>(x)),
+              "benchbench::batch_norm_backward: `kept` must be the bits that batch_norm(keep=True) "
+              "returned for an input of this layout");
   const BatchNormBackward k{training,    relu,       need_parameters, l.batch,
                             l.channels,  l.area,     pointer(dy),     pointer(x),
                             kept.has_value() ? kept->const_data_ptr<uint8_t>() : nullptr,

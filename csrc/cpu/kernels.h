@@ -73,7 +73,10 @@ struct BatchNorm {
 
 // Bytes of the bits that say which of n elements (a plane's, or a pixel's channels) the ReLU let through;
 // cpu/passed.h has their order.
-static inline int64_t passed_bytes(int64_t n) { return (n + 7) / 8; }
+template <class Int>
+static inline Int passed_bytes(Int n) {
+  return (n + 7) / 8;
+}
 
 // With g = dy where the ReLU let the value through uncut and xhat = (x - mean) rstd: db = sum of g, dw = sum
 // of g xhat, dx = w rstd (g - db/m - xhat dw/m) in training, w rstd g in evaluation, dresidual = g.

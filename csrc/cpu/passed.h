@@ -35,6 +35,7 @@ static inline uint32_t to_bits(I mask) {
 #endif
 }
 static inline I to_mask(uint32_t lanes) {
+  alignas(64) constexpr int32_t LANE_BITS[8] = {1, 2, 4, 8, 16, 32, 64, 128};
   I bit;
   std::memcpy(&bit, LANE_BITS, sizeof bit);
   return ((I{} + static_cast<int32_t>(lanes)) & bit) != 0;

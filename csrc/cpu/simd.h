@@ -54,10 +54,6 @@ static inline V splat(double value) {
 
 alignas(64) constexpr int32_t LANE_NUMBERS[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-alignas(64) constexpr int32_t LANE_BITS[16] = {1 << 0,  1 << 1,  1 << 2,  1 << 3, 1 << 4,  1 << 5,
-                                               1 << 6,  1 << 7,  1 << 8,  1 << 9, 1 << 10, 1 << 11,
-                                               1 << 12, 1 << 13, 1 << 14, 1 << 15};
-
 // True (all ones) in the first `count` lanes.
 static inline I first_lanes(int64_t count) {
   I lane;
