@@ -62,10 +62,10 @@ const Kernels* first_choice() {
   return found ? found : find(nullptr);
 }
 
-// Bytes of the caches, 0 where unknown. From sysfs, since sysconf() repeats what the processor says and
-// in a virtual machine that is the cache of a whole socket.
+// Bytes of the caches; 1 and 32 MiB where unknown. From sysfs, since sysconf() repeats what the processor
+// says and in a virtual machine that is the cache of a whole socket.
 struct Caches {
-  int64_t second = 0, last = 0;
+  int64_t second = int64_t{1} << 20, last = 0;
 
   Caches() {
     for (int index = 0; index < 8; ++index) {
@@ -77,6 +77,7 @@ struct Caches {
       if (level == 2) second = bytes;
       last = bytes > last ? bytes : last;
     }
+    if (last == 0) last = int64_t{32} << 20;
   }
 
   static int read(int index, const char* name, long* number, char* unit) {
@@ -112,7 +113,7 @@ int64_t processors() {
 int64_t share_of_cache() {
   constexpr int64_t MOST = int64_t{16} << 20;
   const int64_t all = caches().last, most = MOST * processors();
-  return all && all < most ? all : most;
+  return all < most ? all : most;
 }
 
 std::atomic<const Kernels*>& chosen() {
@@ -129,7 +130,7 @@ std::atomic<int64_t>& threshold() {
 
 const Kernels& kernels() { return *chosen().load(std::memory_order_relaxed); }
 
-int64_t second_level_cache() { return caches().second ? caches().second : int64_t{1} << 20; }
+int64_t second_level_cache() { return caches().second; }
 
 bool beyond_cache(int64_t bytes) { return bytes >= threshold().load(std::memory_order_relaxed); }
 

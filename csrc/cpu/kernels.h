@@ -263,7 +263,8 @@ const Kernels& kernels();
 int64_t second_level_cache();
 
 // Whether an output of so many bytes is worth streaming past the caches: it is at least as large as
-// the last-level cache, or as 16 MiB for each processor that this process may use.
+// the last-level cache (32 MiB where that is unknown), or as 16 MiB for each processor that this
+// process may use.
 bool beyond_cache(int64_t bytes);
 
 // Another limit for beyond_cache(), negative for the default; returns the one before. For tests and
